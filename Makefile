@@ -1,0 +1,52 @@
+# Everything you can do here. `make` alone lists it; `make -C <folder>` works from anywhere.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# With ROS 2 sourced, its own python; else the one that requirements/dev.txt was made for.
+PYTHON ?= $(shell [ -n "$${ROS_DISTRO:-}" ] && echo python3 || command -v python3.11 || echo python3)
+ENV := . tools/env.sh
+CHECKED := robollm test tools launch setup.py
+
+.PHONY: help setup demo test lint types imports check docs-gen bench lock clean distclean
+
+help: ## list what you can do (this)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## make .venv: ROS 2 (sourced, or from pip), vision_msgs, all requirements
+	@$(PYTHON) tools/bootstrap.py
+
+demo: setup ## see it work, on made-up totes
+	@$(ENV); python tools/demo.py $(DEMO_ARGS)
+
+test: setup ## run all tests (PYTEST_ARGS="-k house -x" narrows)
+	@$(ENV); ROS_PYTHON_CHECK_FIELDS=1 python -m pytest --durations=10 $(PYTEST_ARGS)
+
+lint: setup ## ruff, formatting and spelling
+	@$(ENV); ruff check && ruff format --check && codespell
+
+types: setup ## mypy --strict over robollm
+	@$(ENV); mypy --strict robollm
+
+imports: setup ## which room may import which (import-linter)
+	@$(ENV); lint-imports
+
+check: lint types imports ## lint, types and imports
+
+docs-gen: setup ## write what is generated from the code: config and docs
+	@$(ENV); robollm generate
+
+bench: setup ## measure speed on this machine, into bench/results (BENCH_ARGS)
+	@$(ENV); robollm bench $(BENCH_ARGS)
+
+lock: setup ## pin in requirements/ what .venv holds now
+	@$(ENV); python tools/lock.py
+
+clean: ## remove what builds and tools leave behind
+	@rm -rf build install log *.egg-info .hypothesis .import_linter_cache .mypy_cache \
+	  .pytest_cache .ruff_cache .cache/ros_log
+	@find robollm test tools launch -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+
+distclean: clean ## remove .venv and .cache too
+	@rm -rf .venv .cache

@@ -1,0 +1,1 @@
+"""`robollm ...`: everything that runs without ROS. One file per verb."""

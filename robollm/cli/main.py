@@ -1,0 +1,61 @@
+"""`robollm`: everything that runs without ROS. Words go to stderr, data to stdout."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from robollm import __version__
+from robollm.core.errors import RobollmError
+
+VERBS = {
+    "bundle": "show what a model bundle is, and verify it",
+    "demo-data": "write a small demo bag with manifest, references and truth",
+    "gallery": "build a product gallery from reference images",
+    "generate": "write config and docs from the settings in the code",
+    "segment": "find the instances of one image",
+    "sketch-bundle": "write a small bundle with random weights, for tests",
+}
+
+
+class _Lazy(click.Group):
+    """Imports a verb's file only when it is used: `--help` must not load ONNX Runtime."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return None
+        module = importlib.import_module(f"robollm.cli.{cmd_name.replace('-', '_')}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(VERBS.items()))
+
+
+@click.group(cls=_Lazy)
+@click.version_option(__version__, prog_name="robollm")
+def app() -> None:
+    """Perception for pick-and-place, without ROS.
+
+    The ROS 2 nodes start with `ros2 launch robollm armbench.launch.py`, or without launch with the
+    program `perception`.
+    """
+
+
+def main() -> None:
+    """Run; a deliberate error becomes two plain lines and exit code 2, a bug shows a traceback."""
+    try:
+        app()
+    except RobollmError as e:
+        click.echo(f"error: {e}", err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""Settings dataclasses as command-line options: the same names, defaults, limits and words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from robollm.core.config import Option, from_mapping, options
+
+C = TypeVar("C")
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def flag(opt: Option) -> str:
+    """The option's name on the command line."""
+    name = opt.name.replace("_", "-")
+    return f"--{name}/--no-{name}" if isinstance(opt.default, bool) else f"--{name}"
+
+
+def click_option(opt: Option) -> Callable[[F], F]:
+    """One setting as a click option."""
+    kind: Any
+    if opt.choices:
+        kind = click.Choice(list(opt.choices))
+    elif isinstance(opt.default, bool):
+        kind = None
+    elif isinstance(opt.default, float):
+        kind = click.FloatRange(opt.low, opt.high)
+    elif isinstance(opt.default, int):
+        kind = click.IntRange(
+            None if opt.low is None else int(opt.low), None if opt.high is None else int(opt.high)
+        )
+    else:
+        kind = str
+    many = isinstance(opt.default, tuple)
+    return click.option(
+        flag(opt),
+        opt.name,
+        type=kind,
+        default=opt.default,
+        multiple=many,
+        show_default=True,
+        help=opt.doc,
+    )
+
+
+def with_settings(*kinds: type[Any]) -> Callable[[F], F]:
+    """Give a command every setting of `kinds` as an option."""
+
+    def wrap(function: F) -> F:
+        for kind in reversed(kinds):
+            for opt in reversed(options(kind)):
+                function = click_option(opt)(function)
+        return function
+
+    return wrap
+
+
+def take(kind: type[C], values: dict[str, Any]) -> C:
+    """Build one settings object from a command's keyword arguments.
+
+    Raises:
+        ConfigError: if a value is refused.
+    """
+    return from_mapping(kind, {o.name: values[o.name] for o in options(kind)})

@@ -1,0 +1,1 @@
+"""Pure logic: NumPy in, frozen record out. No files, clock, threads or logging."""

@@ -1,0 +1,175 @@
+"""Which post-pick images belong to which pick, and when a pick's answer is due.
+
+A view image belongs to the item in the gripper: to the latest known pick that was planned on a
+tote image older than the view. Only stamps decide, so messages may arrive in any order. A view
+that comes before its pick's message is held for it; a pick whose views never come is due after
+the time limit with what there is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from robollm.core.errors import MessageError
+
+V = TypeVar("V")
+
+ASSIGNED = "assigned"
+HELD = "held"
+SURPLUS = "surplus_view"
+UNCLAIMED = "unclaimed_view"
+
+
+@dataclass(frozen=True, slots=True)
+class Pick:
+    """One pick as the controller announced it.
+
+    Attributes:
+        pick_id: the controller's id, published back unchanged.
+        stamp_ns: stamp of the tote image that it was planned on.
+        frame_id: frame of that image.
+        box: target (x1, y1, x2, y2), tote image px.
+        container: id of the container in front of the arm, or None if nobody said.
+    """
+
+    pick_id: str
+    stamp_ns: int
+    frame_id: str
+    box: tuple[float, float, float, float]
+    container: str | None = None
+
+
+@dataclass(slots=True)
+class Case(Generic[V]):
+    """A pick and the views that came for it.
+
+    Attributes:
+        pick: the request.
+        opened_s: when its message came, seconds of the caller's clock.
+        views: view name -> item, at most one each.
+        timed_out: True if it was closed by the time limit.
+    """
+
+    pick: Pick
+    opened_s: float
+    views: dict[str, V] = field(default_factory=dict)
+    timed_out: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Held(Generic[V]):
+    name: str
+    stamp_ns: int
+    item: V
+    since_s: float
+
+
+class PickBook(Generic[V]):
+    """The picks that wait for their views. Pure: the caller brings the clock.
+
+    Args:
+        expected: names of the views that a complete pick has.
+        timeout_s: how long after its message a pick waits for them.
+        delay_s: a view counts only if captured at least this long after the pick's tote image;
+            0: any later stamp. For cameras that stream: the time the arm needs.
+        memory: how many closed picks are remembered, to recognise repeats and late views.
+    """
+
+    HELD_MAX = 24  # full images: a bound on memory when a camera streams between picks
+
+    def __init__(
+        self,
+        expected: tuple[str, ...],
+        timeout_s: float,
+        *,
+        delay_s: float = 0.0,
+        memory: int = 64,
+    ) -> None:
+        self.expected = expected
+        self.timeout_s = timeout_s
+        self._delay_ns = int(delay_s * 1e9)
+        self._memory = memory
+        self._squeezed_out = 0
+        self._open: list[Case[V]] = []
+        self._known: list[Pick] = []  # open and recently closed, in order of arrival
+        self._held: list[_Held[V]] = []
+
+    def __len__(self) -> int:
+        """Number of picks that wait."""
+        return len(self._open)
+
+    def open(self, pick: Pick, now_s: float) -> None:
+        """Start to wait for a pick's views, adopting those that came early.
+
+        Raises:
+            MessageError: if this pick (same id and stamp) is known already: it must not be
+                answered twice.
+        """
+        if any(k.pick_id == pick.pick_id and k.stamp_ns == pick.stamp_ns for k in self._known):
+            raise MessageError(
+                f"pick {pick.pick_id!r} was announced twice with the same stamp",
+                kind="duplicate_pick",
+                fix="give every pick its own id, publish it once",
+            )
+        self._open.append(Case(pick, now_s))
+        self._known.append(pick)
+        closed = [k for k in self._known if not any(c.pick is k for c in self._open)]
+        for k in closed[: max(0, len(closed) - self._memory)]:
+            self._known = [other for other in self._known if other is not k]
+        held, self._held = self._held, []
+        for h in held:
+            self._squeezed_out += self._place(h) == SURPLUS  # nobody else will count it
+
+    def add_view(self, name: str, stamp_ns: int, item: V, now_s: float) -> str:
+        """File one view image.
+
+        Returns:
+            `ASSIGNED`, `HELD` (its pick is not known yet, or was answered already and another
+            may be on its way) or `SURPLUS` (its pick has this view already).
+        """
+        return self._place(_Held(name, stamp_ns, item, now_s))
+
+    def due(self, now_s: float) -> list[Case[V]]:
+        """Take out the picks that are complete or whose time is up, oldest first."""
+        ready = []
+        for case in self._open:
+            complete = all(name in case.views for name in self.expected)
+            case.timed_out = not complete and now_s - case.opened_s >= self.timeout_s
+            if complete or case.timed_out:
+                ready.append(case)
+        self._open = [c for c in self._open if not any(c is r for r in ready)]
+        return ready
+
+    def drop_unclaimed(self, now_s: float) -> int:
+        """Forget held views that no pick claimed in time; returns how many since the last call."""
+        before = len(self._held)
+        self._held = [h for h in self._held if now_s - h.since_s < self.timeout_s]
+        gone, self._squeezed_out = before - len(self._held) + self._squeezed_out, 0
+        return gone
+
+    def flush(self) -> list[Case[V]]:
+        """Take out every waiting pick as it is and forget all history (time jumped, shutdown)."""
+        cases, self._open, self._known, self._held = self._open, [], [], []
+        for case in cases:
+            case.timed_out = any(name not in case.views for name in self.expected)
+        return cases
+
+    def _place(self, view: _Held[V]) -> str:
+        owner: Pick | None = None
+        for pick in self._known:  # a later arrival wins a tie: it is the one in the gripper
+            early = view.stamp_ns <= pick.stamp_ns + self._delay_ns
+            if not early and (owner is None or pick.stamp_ns >= owner.stamp_ns):
+                owner = pick
+        case = next((c for c in self._open if c.pick is owner), None)
+        if case is None:
+            # No pick for it, or that pick is closed: it may belong to one whose message is still
+            # on its way, so it waits; nobody's in the end, it is counted.
+            self._held.append(view)
+            self._squeezed_out += len(self._held) > self.HELD_MAX
+            self._held = self._held[-self.HELD_MAX :]
+            return HELD
+        if view.name in case.views:
+            return SURPLUS
+        case.views[view.name] = view.item
+        return ASSIGNED

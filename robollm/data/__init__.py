@@ -1,0 +1,1 @@
+"""Files on disk and message layouts, read and written in one place."""

@@ -1,0 +1,279 @@
+"""Write a sketch bundle: the real graphs and bindings, small, with seeded random weights.
+
+A sketch knows no products and no defects. It lets the whole path run, in tests and in the first
+demo, without a download; its `bundle.json` says "untrained". The same seed and size give the
+same bytes on the same machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from robollm import __version__
+from robollm.core.errors import ConfigError, ModelFileError
+from robollm.export.beit3_graph import EncoderShape, build_backbone
+from robollm.export.detector_graph import DetectorRules, build_detector
+from robollm.export.graphs import Array
+from robollm.export.head_graphs import build_defects, build_identification
+from robollm.export.pictures import Rgb, plain, texture, to_input, tote
+from robollm.export.sketch_weights import (
+    SPREAD,
+    centred_linear,
+    detector_weights,
+    encoder_weights,
+    run,
+)
+
+PATCH = 16
+GRID = 14  # side of the position table: BEiT-3 at 224 px
+DEFECTS = ("multi_pick", "nominal", "package_defect")
+FILE = "bundle.json"
+GREYS = (0.1, 0.5, 0.9)
+Models = dict[str, onnx.ModelProto]
+
+
+@dataclass(frozen=True, slots=True)
+class SketchSize:
+    """How large a sketch is. Depth and dim decide what it costs to run.
+
+    Attributes:
+        dim: channels of the backbone, C.
+        depth: blocks of the backbone.
+        heads: attention heads; divides `dim`.
+        embedding: length of a product embedding, D.
+        channels: channels of the detector's pyramid and heads.
+    """
+
+    dim: int = 96
+    depth: int = 4
+    heads: int = 3
+    embedding: int = 64
+    channels: int = 32
+
+    def __post_init__(self) -> None:
+        for name in ("dim", "depth", "heads", "embedding", "channels"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}, want at least 1")
+        if self.dim % (2 * self.heads):
+            raise ConfigError(
+                f"dim {self.dim} is no multiple of twice the {self.heads} heads",
+                fix="take dim 96 and 3 heads, or dim 32 and 2",
+            )
+
+
+def write_sketch_bundle(
+    out: Path,
+    *,
+    seed: int = 0,
+    size: SketchSize = SketchSize(),  # noqa: B008 - frozen
+    tote_hw: tuple[int, int] = (384, 480),
+    crop_hw: tuple[int, int] = (224, 224),
+    name: str = "sketch",
+    target_ms: float | None = None,
+) -> Path:
+    """Write the bundle's folder in one step: it is there whole, or as it was before.
+
+    Args:
+        out: the folder. A bundle that is already there is replaced; an empty folder is filled.
+        seed: of every random number.
+        size: how large the models are.
+        tote_hw: height and width of a tote's canvas, px, multiples of 16.
+        crop_hw: height and width of a crop's canvas, px, multiples of 16.
+        name: the bundle's name.
+        target_ms: if given, the longest that backbone and segmentation may take for one tote
+            canvas on this machine with ONNX Runtime's own number of threads, ms.
+
+    Returns:
+        `out`.
+
+    Raises:
+        ConfigError: a canvas side is no positive multiple of 16.
+        ModelFileError: `out` is something else than a bundle, or the models are slower than
+            `target_ms`. Nothing was written.
+    """
+    for side in (*tote_hw, *crop_hw):
+        if side < PATCH or side % PATCH:
+            raise ConfigError(f"a canvas side is {side} px, want a multiple of {PATCH}")
+    _refuse_foreign(out)
+    models = sketch_models(seed, size, tote_hw=tote_hw, crop_hw=crop_hw)
+    if target_ms is not None:
+        _refuse_slow(models, tote_hw, target_ms)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".part", dir=out.parent))
+    try:
+        part.chmod(0o755)  # mkdtemp's 0700 would lock other users out of a shared model folder
+        files: dict[str, Any] = {}
+        for graph, model in models.items():
+            data = model.SerializeToString(deterministic=True)
+            (part / f"{graph}.onnx").write_bytes(data)
+            digest = hashlib.sha256(data).hexdigest()
+            files[f"{graph}.onnx"] = {"bytes": len(data), "sha256": digest}
+        about = _describe(files, seed, size, tote_hw, crop_hw, name)
+        text = json.dumps(about, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+        (part / FILE).write_text(text, encoding="utf-8")
+        _put_in_place(part, out)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)  # gone already if all went well
+    return out
+
+
+def sketch_models(
+    seed: int, size: SketchSize, *, tote_hw: tuple[int, int], crop_hw: tuple[int, int]
+) -> Models:
+    """Draw the weights, centre them on synthetic pictures, and build the four graphs.
+
+    Returns:
+        Models by graph name, checked by `onnx.checker`.
+    """
+    rng = np.random.default_rng(seed)
+    shape = EncoderShape(size.dim, size.depth, 4 * size.dim, PATCH, GRID, size.heads)
+    backbone = build_backbone(encoder_weights(rng, shape), heads=size.heads)
+
+    def encode(pictures: list[Rgb]) -> tuple[Array, Array]:
+        found = run(backbone, [to_input([p]) for p in pictures], ["map", "cls"])
+        maps, tokens = zip(*found, strict=True)
+        return np.concatenate(maps), np.concatenate(tokens)
+
+    crops, cls = encode([texture(rng, crop_hw) for _ in range(24)])
+    identification = build_identification(*centred_linear(rng, cls, size.embedding, spread=1.0))
+    norm = (np.ones(size.dim, np.float32), np.zeros(size.dim, np.float32))
+    mean = crops.mean((2, 3))
+    mean = (mean - mean.mean(1, keepdims=True)) / mean.std(1, keepdims=True)
+    defects = build_defects(norm, *centred_linear(rng, mean, len(DEFECTS), spread=SPREAD))
+    rules = DetectorRules()
+    weights = detector_weights(
+        rng,
+        (size.dim, size.channels, 2 * size.channels),
+        encode([tote(rng, tote_hw) for _ in range(8)])[0],
+        encode([plain(tote_hw, grey) for grey in GREYS])[0],
+        patch=PATCH,
+        rules=rules,
+    )
+    models = {
+        "backbone": backbone,
+        "segmentation": build_detector(weights, patch=PATCH, rules=rules),
+        "identification": identification,
+        "defects": defects,
+    }
+    for model in models.values():
+        onnx.checker.check_model(model, full_check=True)
+    return models
+
+
+def _describe(
+    files: dict[str, Any],
+    seed: int,
+    size: SketchSize,
+    tote_hw: tuple[int, int],
+    crop_hw: tuple[int, int],
+    name: str,
+) -> dict[str, Any]:
+    """What `bundle.json` says: format_version 1."""
+
+    def canvas(hw: tuple[int, int]) -> dict[str, Any]:
+        return {"height": hw[0], "width": hw[1], "fit": "letterbox"}
+
+    command = (
+        f"robollm sketch-bundle --name {name} --seed {seed} --dim {size.dim} --depth {size.depth}"
+        f" --heads {size.heads} --embedding {size.embedding} --channels {size.channels}"
+        f" --tote {tote_hw[0]}x{tote_hw[1]} --crop {crop_hw[0]}x{crop_hw[1]}"
+    )
+    return {
+        "format": "robollm-bundle",
+        "format_version": 1,
+        "name": name,
+        "version": __version__,
+        "status": "untrained",
+        "files": files,
+        "graphs": {file.removesuffix(".onnx"): file for file in files},
+        "input": {
+            "channel_order": "rgb",
+            "mean": [0.5, 0.5, 0.5],
+            "std": [0.5, 0.5, 0.5],
+            "patch": PATCH,
+            "tote": canvas(tote_hw),
+            "crop": canvas(crop_hw),
+        },
+        "embedding": {"dim": size.embedding},
+        "labels": {"segmentation": ["object"], "defects": list(DEFECTS)},
+        "thresholds": {
+            "segmentation": {"score_min": 0.5, "mask_min": 0.5},
+            "identification": {"accept": 0.6, "margin": 0.02, "temperature": 0.1},
+            "defects": {"multi_pick": 0.5, "package_defect": 0.5, "temperature": 1.0},
+        },
+        "provenance": {
+            "program": "robollm sketch-bundle",
+            "seed": seed,
+            "robollm_version": __version__,
+            "created": None,
+            "data": "none: seeded random weights, biases centred on seeded synthetic pictures",
+            "licence": "Apache-2.0",
+            "command": command,
+        },
+        "metrics": {},
+    }
+
+
+def _refuse_foreign(out: Path) -> None:
+    """Let nothing be overwritten that isn't a bundle."""
+    if not out.exists() and not out.is_symlink():
+        return
+    fix = "name a new folder, or remove this one yourself"
+    if out.is_symlink() or not out.is_dir():
+        raise ModelFileError(f"{out} is no folder, want a bundle's folder or none", fix=fix)
+    if not any(out.iterdir()):
+        return
+    try:
+        about = json.loads((out / FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        about = None
+    if not isinstance(about, dict) or about.get("format") != "robollm-bundle":
+        raise ModelFileError(f"{out} holds files but is no bundle: not overwritten", fix=fix)
+
+
+def _put_in_place(part: Path, out: Path) -> None:
+    """Rename `part` to `out`; a bundle that is there steps aside, and comes back on failure."""
+    if not out.exists() or not any(out.iterdir()):
+        os.replace(part, out)
+        return
+    old = part.with_suffix(".old")
+    os.replace(out, old)
+    try:
+        os.replace(part, out)
+    except BaseException:
+        os.replace(old, out)
+        raise
+    shutil.rmtree(old)
+
+
+def _refuse_slow(models: Models, tote_hw: tuple[int, int], target_ms: float) -> None:
+    """Time one tote canvas, the best of five, and refuse what takes longer than `target_ms`."""
+    import onnxruntime as ort  # heavy, so only where it is used
+
+    backbone, head = (
+        ort.InferenceSession(models[n].SerializeToString(), providers=["CPUExecutionProvider"])
+        for n in ("backbone", "segmentation")
+    )
+    image = to_input([tote(np.random.default_rng(0), tote_hw)])
+    times = []
+    for _ in range(6):  # the first warms up
+        start = time.perf_counter()
+        features = backbone.run(["map"], {"image": image})[0]
+        head.run(None, {"map": features})
+        times.append((time.perf_counter() - start) * 1e3)
+    if min(times) > target_ms:
+        raise ModelFileError(
+            f"one tote canvas takes {min(times):.1f} ms, want at most {target_ms:g} ms",
+            fix="ask for a smaller dim or depth, or allow more",
+        )

@@ -1,0 +1,318 @@
+"""What the three nodes have in common: settings, lifecycle, one worker thread, diagnostics."""
+
+from __future__ import annotations
+
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.clock import JumpThreshold, TimeJump
+from rclpy.duration import Duration
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
+from std_srvs.srv import SetBool
+
+from robollm.core.errors import ConfigError, FrameError, MessageError, RobollmError
+from robollm.core.settings import NODE_SETTINGS, NodeConfig, RuntimeConfig
+from robollm.nodes import params, qos
+from robollm.nodes.health import ERROR, WARN, Report, rss_mb
+from robollm.nodes.images import ImageSource
+from robollm.runtime.mailbox import Mailbox
+from robollm.runtime.perceiver import Perceiver
+from robollm.runtime.station import Station
+from robollm.runtime.timing import Laps, Stats
+
+C = TypeVar("C")
+SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
+STOP_S = 30.0  # longest wait for one model run to end
+
+
+class PerceptionNode(LifecycleNode, ABC):
+    """A lifecycle node with one inference worker.
+
+    configure loads the models, activate subscribes, deactivate stops the stream but keeps the
+    models warm, cleanup frees them. A failed configure leaves the node alive and unconfigured,
+    with the reason in the log and in /diagnostics. Publishers live as long as the node, so that
+    subscribers have found it before the first result.
+
+    Args:
+        name: node name; its settings are `NODE_SETTINGS[name]`.
+        station: what the nodes of this process share.
+        kwargs: passed to rclpy's node (context, namespace, parameter_overrides ...).
+    """
+
+    def __init__(self, name: str, station: Station, **kwargs: Any) -> None:
+        super().__init__(name, **kwargs)
+        self.station = station
+        self.kinds = NODE_SETTINGS[name]
+        self._wrong = params.declare(self, self.kinds)
+        self.add_on_set_parameters_callback(self._on_parameters)
+        self.stats = Stats()
+        self.box: Mailbox[Any, Any] = Mailbox()
+        self.perceiver: Perceiver | None = None
+        self.enabled = True
+        self.last: dict[str, object] = {}
+        self._runtime: RuntimeConfig | None = None
+        self._worker: threading.Thread | None = None
+        self._sources: list[ImageSource] = []
+        self._error = ""
+        self._active = False
+        self._dropped = 0
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", qos.RESULTS)
+        self.create_service(SetBool, "~/enable", self._on_enable)
+        period = self.get_parameter("diagnostics_period_s").value
+        self.create_timer(float(period or 1.0), self.publish_diagnostics)
+        back = JumpThreshold(
+            min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=False
+        )
+        self._jump = self.get_clock().create_jump_callback(back, post_callback=self._on_jump)
+
+    # What a node adds.
+
+    @abstractmethod
+    def load(self, perceiver: Perceiver) -> None:
+        """Read what else is needed (in configure). Raises `RobollmError` to refuse."""
+
+    @abstractmethod
+    def start(self) -> None:
+        """Create subscriptions (in activate)."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """End subscriptions and answer what is still open (in deactivate, worker running)."""
+
+    @abstractmethod
+    def process(self, item: Any) -> None:
+        """Do one item from the mailbox, in the worker's thread."""
+
+    @abstractmethod
+    def time_jumped_back(self) -> None:
+        """A bag started again: forget what was kept by stamp."""
+
+    def unload(self) -> None:
+        """Free what `load` made (in cleanup)."""
+
+    def report_more(self, report: Report) -> None:
+        """Add facts to the diagnostics."""
+
+    # What a node uses.
+
+    def settings(self, kind: type[C]) -> C:
+        """The current values of one settings class."""
+        return params.read(self, kind)
+
+    def add_image_source(self, topic: str, stream: str, on_arrival: Any) -> None:
+        """Subscribe to images until deactivate; bad ones are counted and logged."""
+        self._sources.append(
+            ImageSource(
+                self,
+                topic,
+                stream,
+                self.settings(NodeConfig),
+                on_arrival=on_arrival,
+                on_bad=self.refuse,
+            )
+        )
+
+    def refuse(self, stream: str, error: FrameError | MessageError) -> None:
+        """Count and log an input that can't be used."""
+        n = self.stats.count(error.kind)
+        self.get_logger().warning(
+            f"{stream}: dropped: {error} [{error.kind}: {n} so far]", throttle_duration_sec=2.0
+        )
+
+    def failed(self, what: str, error: RobollmError) -> None:
+        """Count and log a failure of a model on one input."""
+        self.stats.count("inference_error")
+        self._error = f"{what}: {error.what}"
+        self.get_logger().error(f"{what}: {error}", throttle_duration_sec=2.0)
+
+    def finished(self, laps: Laps, stamp_ns: int) -> None:
+        """Account for one finished item."""
+        age_ms = (self.get_clock().now().nanoseconds - stamp_ns) / 1e6
+        self.stats.finished(laps, now_s=time.monotonic(), age_ms=age_ms)
+        self._error = ""
+
+    # Lifecycle.
+
+    def autostart(self) -> None:
+        """Configure and activate, unless the setting `autostart` says no."""
+        if self.get_parameter("autostart").value and self.trigger_configure() is SUCCESS:
+            self.trigger_activate()
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Check the settings and load the models."""
+        try:
+            if self._wrong:
+                raise ConfigError("; ".join(self._wrong), fix="correct the parameter file")
+            for kind in self.kinds:
+                self.settings(kind)
+            runtime = self.settings(RuntimeConfig)
+            self.perceiver = self.station.acquire(runtime)
+            self._runtime = runtime
+            self.load(self.perceiver)
+        except RobollmError as e:
+            self._release()
+            self._error = f"configure failed: {e.what}"
+            self.get_logger().error(f"configure failed: {e}")
+            return FAILURE
+        self._error = ""
+        bundle = self.perceiver.bundle
+        self.get_logger().info(f"bundle {bundle.title} on {self.perceiver.provider}")
+        if not bundle.trained:
+            self.get_logger().warning(
+                f"UNTRAINED bundle {bundle.name}: random weights, results mean nothing"
+            )
+        return super().on_configure(state)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Start the worker and subscribe."""
+        self.box = Mailbox()
+        self._worker = threading.Thread(target=self._work, args=(self.box,), daemon=True)
+        result = super().on_activate(state)
+        self._worker.start()
+        self._active = True
+        self.start()
+        return result
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Unsubscribe, answer what is open, end the worker."""
+        if not self._halt():  # never free a model that a thread still runs
+            self.get_logger().error(f"inference did not stop within {STOP_S:g} s")
+            return TransitionCallbackReturn.ERROR
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Free the models."""
+        self._release()
+        return super().on_cleanup(state)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop and free, from any state."""
+        self._halt()
+        self._release()
+        return super().on_shutdown(state)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Fall back to unconfigured."""
+        self._halt()
+        self._release()
+        return SUCCESS
+
+    def destroy_node(self) -> None:
+        """Stop the worker and free the models before the node goes."""
+        self._halt()
+        self._release()
+        self._jump.unregister()
+        super().destroy_node()
+
+    def _halt(self) -> bool:
+        if not self._active:
+            return True
+        self._active = False
+        for source in self._sources:
+            source.close()
+        self._sources.clear()
+        self.stop()
+        self.box.close()
+        assert self._worker is not None
+        self._worker.join(STOP_S)
+        self._dropped += self.box.dropped
+        self.box.dropped = 0
+        return not self._worker.is_alive()
+
+    def _release(self) -> None:
+        if self._runtime is not None:
+            self.unload()
+            self.station.release(self._runtime)
+        self._runtime = None
+        self.perceiver = None
+
+    def _work(self, box: Mailbox[Any, Any]) -> None:
+        while not box.closed or box.waiting:
+            item = box.get(timeout_s=0.5)
+            if item is not None:
+                self.process(item)
+
+    # Services, parameters, time.
+
+    def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> Any:
+        self.enabled = bool(request.data)
+        response.success = True
+        response.message = "enabled" if self.enabled else "disabled: inputs are not processed"
+        self.get_logger().info(response.message)
+        return response
+
+    def _on_parameters(self, parameters: list[Parameter[Any]]) -> Any:
+        return params.refuse_bad(self, self.kinds, parameters)
+
+    def _on_jump(self, jump: TimeJump) -> None:
+        self.get_logger().info("time jumped back: forgetting what was kept by stamp")
+        self.stats.count("time_jumps")
+        self.time_jumped_back()
+
+    # Diagnostics.
+
+    def publish_diagnostics(self) -> None:
+        """Publish the facts now."""
+        msg = DiagnosticArray()
+        msg.header.stamp = self.get_clock().now().to_msg()
+        msg.status.append(self._report().status(self._summary()))
+        self._diagnostics.publish(msg)
+
+    def _summary(self) -> str:
+        p50, p95 = self.stats.age_ms()
+        state = "active" if self._active else "not active"
+        return f"{state}, {self.stats.rate_hz(time.monotonic()):.1f} Hz, age {p50:.0f}/{p95:.0f} ms"
+
+    def _report(self) -> Report:
+        r = Report(self.get_fully_qualified_name())
+        now = time.monotonic()
+        r.put(
+            "state", "active" if self._active else "inactive" if self.perceiver else "unconfigured"
+        )
+        r.put("enabled", self.enabled)
+        p = self.perceiver
+        if p:
+            r.hardware_id = p.bundle.sha256[:12]
+            r.put("bundle", f"{p.bundle.name} {p.bundle.version}")
+            r.put("bundle_sha256", p.bundle.sha256)
+            r.put("bundle_status", p.bundle.status)
+            r.put("provider", p.provider)
+            r.put("backbone_runs", p.backbone.runs)
+            r.put("backbone_cache_hits", p.backbone.cache_hits)
+            if not p.bundle.trained:
+                r.problems.append((WARN, "UNTRAINED bundle: results mean nothing"))
+        if self._error:
+            r.problems.append((ERROR, self._error))
+            r.put("last_error", self._error)
+        r.problems.extend(self._silences())
+        r.put("rate_hz", self.stats.rate_hz(now))
+        r.put_all("age_ms_", dict(zip(("p50", "p95"), self.stats.age_ms(), strict=True)))
+        r.put("dropped_frames", self._dropped + self.box.dropped)
+        for name, (p50, p95) in self.stats.stages_ms().items():
+            r.put(f"stage_{name}_ms_p50", p50)
+            r.put(f"stage_{name}_ms_p95", p95)
+        r.put_all("count_", self.stats.counts())
+        r.put_all("last_", self.last)
+        r.put("rss_mb", rss_mb())
+        self.report_more(r)
+        return r
+
+    def _silences(self) -> Iterable[tuple[bytes, str]]:
+        limit = float(self.get_parameter("no_image_warn_s").value or 0.0)
+        for source in self._sources if self._active and limit else ():
+            if self.watched(source.topic) and source.silent_s > limit:
+                text = f"no image on {source.topic} for {source.silent_s:.0f} s"
+                self.get_logger().warning(
+                    f"{text}\n  fix: check the camera, the remapping and its QoS",
+                    throttle_duration_sec=max(limit, 5.0),
+                )
+                yield ERROR, text
+
+    def watched(self, topic: str) -> bool:
+        """True if silence on this image topic is a fault (not so between picks)."""
+        return True

@@ -1,0 +1,61 @@
+"""Facts about a node for /diagnostics."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
+
+OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
+
+
+@dataclass(slots=True)
+class Report:
+    """What a node tells of itself, worst fact first in `message`.
+
+    Attributes:
+        name: full node name.
+        hardware_id: short digest of the bundle, so that a log shows which models ran.
+        problems: (level, text).
+        values: key -> value, in the order of publication.
+    """
+
+    name: str
+    hardware_id: str = ""
+    problems: list[tuple[bytes, str]] = field(default_factory=list)
+    values: dict[str, str] = field(default_factory=dict)
+
+    def put(self, key: str, value: object) -> None:
+        """Add one fact; numbers get three significant decimals, NaN becomes `not measured`."""
+        if isinstance(value, float):
+            self.values[key] = "not measured" if math.isnan(value) else f"{value:.3f}"
+        else:
+            self.values[key] = str(value)
+
+    def put_all(self, prefix: str, values: Mapping[str, object]) -> None:
+        """Add several facts under a prefix."""
+        for key, value in values.items():
+            self.put(f"{prefix}{key}", value)
+
+    def status(self, summary: str) -> DiagnosticStatus:
+        """The message; `summary` is its text when nothing is wrong."""
+        worst = sorted(self.problems, key=lambda p: p[0], reverse=True)
+        return DiagnosticStatus(
+            level=worst[0][0] if worst else OK,
+            name=self.name,
+            message="; ".join(text for _, text in worst) or summary,
+            hardware_id=self.hardware_id,
+            values=[KeyValue(key=k, value=v) for k, v in self.values.items()],
+        )
+
+
+def rss_mb() -> float:
+    """Resident memory of this process, MB; NaN where /proc does not tell."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except (OSError, IndexError, ValueError):
+        return float("nan")
+    return pages * 4096 / 1e6

@@ -1,0 +1,271 @@
+"""`identification_node`: which product is each instance, and which one was picked? Wiring only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rclpy.subscription import Subscription
+from std_srvs.srv import Trigger
+from vision_msgs.msg import Detection2DArray
+
+from robollm.core.decide import Identification
+from robollm.core.errors import FrameError, InferenceError, MessageError, RobollmError
+from robollm.core.picks import Case, Pick
+from robollm.core.settings import IdentificationConfig, PickConfig
+from robollm.gallery.catalogue import Catalogue, load_catalogue
+from robollm.nodes import messages, qos
+from robollm.nodes.base import PerceptionNode
+from robollm.nodes.health import Report
+from robollm.nodes.pick_desk import PickDesk
+from robollm.nodes.run import run
+from robollm.runtime.arrival import Arrival
+from robollm.runtime.perceiver import Perceiver, PickView
+from robollm.runtime.pixels import Region
+from robollm.runtime.station import Station
+from robollm.runtime.timing import Laps
+
+WATCH_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Tote:
+    """One tote image whose instances wait for a name."""
+
+    arrival: Arrival
+    msg: Detection2DArray
+    container: str | None
+
+
+class IdentificationNode(PerceptionNode):
+    """Names instances on `identifications` and picked products on `pick_identifications`.
+
+    In one process with the segmentation node it uses that node's images; alone it subscribes to
+    `image` itself.
+    """
+
+    def __init__(self, station: Station, **kwargs: Any) -> None:
+        super().__init__("identification_node", station, **kwargs)
+        self._tote = self.create_lifecycle_publisher(
+            Detection2DArray,
+            "identifications",
+            qos.RESULTS,
+            qos_overriding_options=qos.overridable(),
+        )
+        self._picks = self.create_lifecycle_publisher(
+            Detection2DArray,
+            "pick_identifications",
+            qos.RESULTS,
+            qos_overriding_options=qos.overridable(),
+        )
+        self.create_service(Trigger, "~/reload_manifest", self._on_reload)
+        self.create_timer(WATCH_S, self._watch)
+        self._catalogue: Catalogue | None = None
+        self._files: tuple[tuple[str, int], ...] = ()
+        self._desk: PickDesk | None = None
+        self._sub: Subscription[Any] | None = None
+
+    def load(self, perceiver: Perceiver) -> None:
+        """Read manifest and gallery."""
+        config, bundle = self.settings(IdentificationConfig), perceiver.bundle
+        self.station.frames.resize(config.frame_history)
+        self._files = _mtimes(config)
+        self._catalogue = load_catalogue(
+            config.manifest,
+            config.gallery,
+            embedding_sha256=bundle.embedding_sha256,
+            bundle=bundle.title,
+        )
+        manifests = self._catalogue.manifests
+        self.get_logger().info(
+            f"{len(manifests.products)} products in {len(manifests.containers)} containers"
+        )
+        bare = self._catalogue.without_reference()
+        if bare:
+            self.get_logger().warning(
+                f"{len(bare)} products have no reference and can never be identified: "
+                f"{', '.join(bare[:5])}{' ...' if len(bare) > 5 else ''}"
+            )
+
+    def unload(self) -> None:
+        """Free gallery and manifest."""
+        self._catalogue = None
+
+    def start(self) -> None:
+        """Listen to instances, picks and views."""
+        self._desk = PickDesk(self, on_case=self._take_case, containers=True)
+        self._sub = self.create_subscription(
+            Detection2DArray,
+            "detections",
+            self._take_detections,
+            qos.RESULTS,
+            qos_overriding_options=qos.overridable(),
+        )
+        if not self.station.segments_here:
+            self.add_image_source(
+                "image", "image", lambda _, arrival: self.station.frames.add(arrival)
+            )
+
+    def stop(self) -> None:
+        """Answer the open picks: unknown."""
+        if self._sub:
+            self.destroy_subscription(self._sub)
+        for case in self._desk.close() if self._desk else ():
+            self._answer(case.pick, Identification.nothing("the node was stopped"))
+
+    def time_jumped_back(self) -> None:
+        """Answer the open picks with what there is, forget old tote images."""
+        if self._desk:
+            self._desk.time_jumped_back()
+        if not self.station.segments_here:
+            self.station.frames.clear()
+
+    def process(self, item: _Tote | Case[Arrival]) -> None:
+        """Name one picked product, or the instances of one tote image."""
+        if isinstance(item, _Tote):
+            self._name_instances(item)
+        else:
+            self._name_pick(item)
+
+    def report_more(self, report: Report) -> None:
+        """Gallery and manifest sizes, the container in front of the arm."""
+        report.put("waiting_picks", len(self._desk) if self._desk else 0)
+        report.put("container", (self._desk.container if self._desk else None) or "none announced")
+        if self._catalogue:
+            report.put("gallery_products", len(self._catalogue.gallery.products))
+            report.put("manifest_containers", len(self._catalogue.manifests.containers))
+            report.put("products_without_reference", len(self._catalogue.without_reference()))
+
+    def _take_detections(self, msg: Detection2DArray) -> None:
+        if not self.enabled:
+            return
+        try:
+            ns = messages.stamp_ns(msg.header.stamp)
+            arrival = self.station.frames.get(ns)
+            if arrival is None:
+                raise MessageError(
+                    f"no tote image with the stamp {ns / 1e9:.9f} s is kept",
+                    kind="detections_without_image",
+                    fix="raise frame_history, or check that `image` is the one that was segmented",
+                )
+        except (FrameError, MessageError) as e:
+            self.refuse("detections", e)
+            return
+        container = self._desk.container if self._desk else None
+        self.box.put(_Tote(arrival, msg, container))
+
+    def _name_instances(self, item: _Tote) -> None:
+        assert self.perceiver is not None
+        assert self._catalogue is not None
+        laps, rows = Laps(), item.msg.detections
+        try:
+            with laps.stage("decode"):
+                frame = item.arrival.frame()
+                boxes = [messages.to_box(d.bbox) for d in rows]
+            found = self.perceiver.identify_instances(
+                frame,
+                boxes,
+                catalogue=self._catalogue,
+                container=item.container,
+                policy=self.perceiver.policy(self.settings(IdentificationConfig)),
+                laps=laps,
+            )
+        except (FrameError, MessageError) as e:
+            self.refuse("detections", e)
+            return
+        except InferenceError as e:
+            self.failed("detections", e)
+            return
+        ids = [d.id for d in rows]
+        with laps.stage("publish"):
+            self._tote.publish(messages.identifications(item.msg.header, boxes, ids, found))
+        self.finished(laps, frame.stamp_ns)
+
+    def _take_case(self, case: Case[Arrival]) -> None:
+        if self.enabled:
+            self.box.keep(case)
+        else:
+            self._answer(case.pick, Identification.nothing("disabled by ~/enable"))
+
+    def _name_pick(self, case: Case[Arrival]) -> None:
+        assert self.perceiver is not None
+        assert self._catalogue is not None
+        assert self._desk is not None
+        laps, pick = Laps(), case.pick
+        try:
+            with laps.stage("decode"):
+                views = [self._pre_pick(pick), *self._desk.pick_views(case)]
+            answer = self.perceiver.identify_pick(
+                views,
+                catalogue=self._catalogue,
+                container=pick.container,
+                policy=self.perceiver.policy(self.settings(IdentificationConfig)),
+                quality=self.settings(PickConfig),
+                laps=laps,
+            )
+        except InferenceError as e:
+            self.failed(f"pick {pick.pick_id}", e)
+            answer = Identification.nothing(f"the model failed: {e.what}")
+        with laps.stage("publish"):
+            self._answer(pick, answer)
+        self.finished(laps, pick.stamp_ns)
+        self.last.update({f"{name}_ms": ms for name, ms in laps.ms.items()})
+        self.publish_diagnostics()
+
+    def _pre_pick(self, pick: Pick) -> PickView:
+        arrival = self.station.frames.get(pick.stamp_ns)
+        if arrival is None:
+            self.stats.count("pick_without_tote_image")
+            return PickView("image", None, "no tote image with the pick's stamp is kept")
+        try:
+            return PickView("image", Region(arrival.frame(), pick.box))
+        except FrameError as e:
+            self.refuse("image", e)
+            return PickView("image", None, e.what)
+
+    def _answer(self, pick: Pick, answer: Identification) -> None:
+        self._picks.publish(messages.pick_answer(pick, answer.ranked))
+        self.stats.count(f"pick_{answer.decision}")
+        name, score = answer.ranked[0]
+        why = f" ({answer.reason})" if answer.reason else ""
+        text = f"pick {pick.pick_id}: {name} {score:.2f} on {len(answer.views)} views{why}"
+        self.last = {"pick": pick.pick_id, "identification": text}
+        self.get_logger().info(text)
+
+    # Manifest and gallery.
+
+    def _on_reload(self, request: Trigger.Request, response: Trigger.Response) -> Any:
+        response.success, response.message = self._reload()
+        return response
+
+    def _watch(self) -> None:
+        if self.perceiver is None or not self.get_parameter("watch").value:
+            return
+        if _mtimes(self.settings(IdentificationConfig)) != self._files:
+            self._reload()
+
+    def _reload(self) -> tuple[bool, str]:
+        if self.perceiver is None:
+            return False, "the node is not configured: nothing to reload"
+        try:
+            self.load(self.perceiver)
+        except RobollmError as e:
+            self.stats.count("reload_failed")
+            self.get_logger().error(f"reload failed, the old manifest stays in use: {e}")
+            return False, f"the old manifest stays in use: {e}"
+        self.stats.count("reloads")
+        loaded = self._catalogue
+        return True, f"{len(loaded.manifests.containers) if loaded else 0} containers loaded"
+
+
+def _mtimes(config: IdentificationConfig) -> tuple[tuple[str, int], ...]:
+    manifest = Path(config.manifest)
+    gallery = Path(config.gallery) if config.gallery else manifest.parent / "gallery"
+    files = (manifest, gallery / "gallery.json")
+    return tuple((str(f), f.stat().st_mtime_ns if f.exists() else 0) for f in files)
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run this node alone."""
+    run(lambda: [IdentificationNode(Station())], args)

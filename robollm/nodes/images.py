@@ -1,0 +1,149 @@
+"""One image input: raw or compressed, reliable or best effort, whatever is published."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.node import Node
+from rclpy.subscription import Subscription
+from sensor_msgs.msg import CompressedImage, Image
+
+from robollm.core.errors import FrameError
+from robollm.core.settings import NodeConfig
+from robollm.nodes import messages, qos
+from robollm.runtime.arrival import Arrival
+
+LOOK_S = 0.5  # how often the graph is looked at
+
+
+class ImageSource:
+    """Subscribes to `topic` and `topic/compressed` and hands over arrivals.
+
+    Until a publisher is seen both are subscribed, reliable, so that the first image is not lost.
+    Then: a best-effort publisher makes the subscription best effort (`image_qos: auto`), and a
+    raw publisher ends the compressed one (`image_transport: auto`), which would otherwise bring
+    every image twice.
+
+    Args:
+        node: the node that owns the subscriptions.
+        topic: name of the raw topic, before remapping.
+        stream: name that its frames carry.
+        config: `image_qos` and `image_transport`.
+        on_arrival: called with every usable image, in the executor's thread.
+        on_bad: called with the error of every unusable one.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        topic: str,
+        stream: str,
+        config: NodeConfig,
+        *,
+        on_arrival: Callable[[str, Arrival], None],
+        on_bad: Callable[[str, FrameError], None],
+    ) -> None:
+        self._node = node
+        self._stream = stream
+        self._auto_qos = config.image_qos == "auto"
+        self._auto_transport = config.image_transport == "auto"
+        self._on_arrival = on_arrival
+        self._on_bad = on_bad
+        self._last_s = time.monotonic()
+        self._last_stamp = 0
+        best_effort = config.image_qos == "best_effort"
+        self._best_effort = {"raw": best_effort, "compressed": best_effort}
+        self._topics = {"raw": topic, "compressed": f"{topic}/compressed"}
+        self._subs: dict[str, Subscription[Any]] = {}
+        for kind in ("raw", "compressed"):
+            if config.image_transport in ("auto", kind):
+                self._subscribe(kind)
+        self._timer = node.create_timer(LOOK_S, self._look)
+
+    @property
+    def topic(self) -> str:
+        """The topic's full name, after remapping."""
+        first = next(iter(self._subs.values()))
+        return str(first.topic_name)
+
+    @property
+    def silent_s(self) -> float:
+        """Seconds since the last image, or since the start."""
+        return time.monotonic() - self._last_s
+
+    def close(self) -> None:
+        """End the subscriptions."""
+        self._node.destroy_timer(self._timer)
+        for sub in self._subs.values():
+            self._node.destroy_subscription(sub)
+        self._subs.clear()
+
+    def _subscribe(self, kind: str) -> None:
+        if kind in self._subs:
+            self._node.destroy_subscription(self._subs[kind])
+        topic = self._topics[kind]
+        events = SubscriptionEventCallbacks(
+            incompatible_qos=lambda event: self._incompatible(topic, event)
+        )
+        self._subs[kind] = self._node.create_subscription(
+            Image if kind == "raw" else CompressedImage,
+            topic,
+            self._take_raw if kind == "raw" else self._take_compressed,
+            qos.image_subscription(self._best_effort[kind]),
+            event_callbacks=events,
+            qos_overriding_options=qos.overridable(reliability=False),
+        )
+
+    def _look(self) -> None:
+        offered = {
+            kind: [
+                info.qos_profile for info in self._node.get_publishers_info_by_topic(sub.topic_name)
+            ]
+            for kind, sub in self._subs.items()
+        }
+        if self._auto_qos:
+            for kind, profiles in offered.items():
+                if profiles and qos.any_best_effort(profiles) != self._best_effort[kind]:
+                    self._best_effort[kind] = not self._best_effort[kind]
+                    word = "best effort" if self._best_effort[kind] else "reliable"
+                    self._node.get_logger().info(
+                        f"{self._subs[kind].topic_name}: the publisher is {word}, so is this node"
+                    )
+                    self._subscribe(kind)
+        if self._auto_transport and offered.get("raw") and "compressed" in self._subs:
+            self._node.destroy_subscription(self._subs.pop("compressed"))
+
+    def _incompatible(self, topic: str, event: Any) -> None:
+        if self._auto_qos:
+            return  # `_look` adapts within half a second
+        self._node.get_logger().warning(
+            f"a publisher on {topic} has an incompatible QoS ({event.last_policy_kind.name}): "
+            "nothing will be received from it\n  fix: set image_qos: auto",
+            throttle_duration_sec=10.0,
+        )
+
+    def _take_raw(self, msg: Image) -> None:
+        try:
+            frame = messages.to_frame(msg, self._stream)
+        except FrameError as e:
+            self._on_bad(self._stream, e)
+            return
+        self._arrived(Arrival(frame.stamp_ns, lambda: frame))
+
+    def _take_compressed(self, msg: CompressedImage) -> None:
+        try:
+            ns = messages.stamp_ns(msg.header.stamp)
+        except FrameError as e:
+            self._on_bad(self._stream, e)
+            return
+        self._arrived(Arrival(ns, lambda: messages.decode_compressed(msg, self._stream)))
+
+    def _arrived(self, arrival: Arrival) -> None:
+        self._last_s = time.monotonic()
+        if arrival.stamp_ns == self._last_stamp:
+            return  # the same image by the other transport, before `_look` chose one
+        self._last_stamp = arrival.stamp_ns
+        self._on_arrival(self._stream, arrival)

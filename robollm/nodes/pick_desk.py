@@ -1,0 +1,162 @@
+"""Gathers pick, container and post-pick views; hands over each pick once, complete or in time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from rclpy.subscription import Subscription
+from std_msgs.msg import String
+from vision_msgs.msg import Detection2D
+
+from robollm.core.errors import FrameError, MessageError
+from robollm.core.picks import SURPLUS, UNCLAIMED, Case, PickBook
+from robollm.core.settings import PickConfig, view_regions, view_topics
+from robollm.nodes import messages, qos
+from robollm.runtime.arrival import Arrival
+from robollm.runtime.perceiver import PickView
+from robollm.runtime.pixels import Region
+
+if TYPE_CHECKING:
+    from robollm.nodes.base import PerceptionNode
+
+TICK_S = 0.02
+
+
+class PickDesk:
+    """The pick protocol of one node.
+
+    Deadlines run on the monotonic clock, not on ROS time: a stopped /clock must not leave a
+    controller without its answer.
+
+    Args:
+        node: the node that owns the subscriptions.
+        on_case: called once per pick, in the executor's thread.
+        containers: listen to `container`, too.
+    """
+
+    def __init__(
+        self,
+        node: PerceptionNode,
+        *,
+        on_case: Callable[[Case[Arrival]], None],
+        containers: bool,
+    ) -> None:
+        self._node = node
+        self._on_case = on_case
+        self._config = node.settings(PickConfig)
+        self._regions = view_regions(self._config)
+        self.views = tuple(view_topics(self._config))
+        self.container: str | None = None
+        self._book: PickBook[Arrival] = PickBook(
+            self.views, self._config.view_timeout_s, delay_s=self._config.view_delay_s
+        )
+        self._subs: list[Subscription[Any]] = [
+            node.create_subscription(
+                Detection2D,
+                "pick",
+                self._take_pick,
+                qos.RESULTS,
+                qos_overriding_options=qos.overridable(),
+            )
+        ]
+        if containers:
+            self._subs.append(
+                node.create_subscription(
+                    String,
+                    "container",
+                    self._take_container,
+                    qos.LATCHED,
+                    qos_overriding_options=qos.overridable(),
+                )
+            )
+        for name, topic in view_topics(self._config).items():
+            node.add_image_source(topic, name, self._take_view)
+        self._timer = node.create_timer(TICK_S, self._tick)
+
+    def __len__(self) -> int:
+        """Number of picks that wait for views."""
+        return len(self._book)
+
+    def close(self) -> list[Case[Arrival]]:
+        """End the subscriptions (images are the node's) and return the picks still open."""
+        self._node.destroy_timer(self._timer)
+        for sub in self._subs:
+            self._node.destroy_subscription(sub)
+        return self._book.flush()
+
+    def time_jumped_back(self) -> None:
+        """Hand over what is open as it is; forget the rest."""
+        for case in self._book.flush():
+            self._on_case(case)
+
+    def pick_views(self, case: Case[Arrival]) -> list[PickView]:
+        """The expected views of a pick, decoded, in the order of the setting."""
+        return [self._pick_view(name, case.views.get(name)) for name in self.views]
+
+    def _pick_view(self, name: str, arrival: Arrival | None) -> PickView:
+        if arrival is None:
+            limit = self._config.view_timeout_s
+            return PickView(name, None, f"no usable image within {limit:g} s of the pick")
+        try:
+            frame = arrival.frame()
+        except FrameError as e:
+            self._node.refuse(name, e)
+            return PickView(name, None, e.what)
+        roi = self._regions.get(name)
+        box = (
+            None
+            if roi is None
+            else (float(roi[0]), float(roi[1]), float(roi[0] + roi[2]), float(roi[1] + roi[3]))
+        )
+        return PickView(name, Region(frame, box))
+
+    def _take_container(self, msg: String) -> None:
+        if not msg.data.strip():
+            error = MessageError(
+                "container id is empty", kind="bad_container", fix="publish the container's id"
+            )
+            self._node.refuse("container", error)
+            self.container = None
+            return
+        self.container = msg.data
+        self._node.get_logger().info(f"container {msg.data}")
+
+    def _take_pick(self, msg: Detection2D) -> None:
+        try:
+            self._book.open(messages.to_pick(msg, self.container), time.monotonic())
+        except MessageError as e:
+            self._node.refuse("pick", e)
+            return
+        self._node.stats.count("picks")
+        self._hand_over()
+
+    def _take_view(self, name: str, arrival: Arrival) -> None:
+        limit = self._node.settings(PickConfig).max_view_age_s
+        age_s = (self._node.get_clock().now().nanoseconds - arrival.stamp_ns) / 1e9
+        if limit and abs(age_s) > limit:
+            error = FrameError(
+                f"image is {age_s:.1f} s old, want at most {limit:g} s",
+                kind="stale_view",
+                fix="synchronise the camera's clock; for a bag play /clock and set "
+                "use_sim_time: true; or raise max_view_age_s",
+            )
+            self._node.refuse(name, error)
+            return
+        now = time.monotonic()
+        if self._book.add_view(name, arrival.stamp_ns, arrival, now) == SURPLUS:
+            self._node.stats.count(SURPLUS)
+        self._hand_over()
+
+    def _tick(self) -> None:
+        late = self._book.drop_unclaimed(time.monotonic())
+        if late:
+            self._node.stats.count(UNCLAIMED, late)
+        self._hand_over()
+
+    def _hand_over(self) -> None:
+        for case in self._book.due(time.monotonic()):
+            if case.timed_out:
+                self._node.stats.count("picks_timed_out")
+            self._on_case(case)

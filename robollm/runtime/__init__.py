@@ -1,0 +1,1 @@
+"""Machines: bundles, sessions, the shared backbone and the one inference path."""
