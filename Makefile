@@ -44,7 +44,7 @@ lock: setup ## pin in requirements/ what .venv holds now
 	@$(ENV); python tools/lock.py
 
 clean: ## remove what builds and tools leave behind
-	@rm -rf build install log *.egg-info .hypothesis .import_linter_cache .mypy_cache \
+	@rm -rf build install log demo_out *.egg-info .hypothesis .import_linter_cache .mypy_cache \
 	  .pytest_cache .ruff_cache .cache/ros_log
 	@find robollm test tools launch -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 

@@ -73,7 +73,7 @@ EXTRAS = {
         "pytest-xdist>=3.3",
         "rosbags>=0.10.10",
         "ruff>=0.9",
-        "setuptools>=64,<80",  # colcon's --symlink-install needs the old `develop`
+        "setuptools>=64",
         "types-psutil",
         "types-PyYAML",
     ],

@@ -6,21 +6,19 @@ Settings live in `params_file`. The arguments are what differs from one start to
 argument that is left empty keeps the file's value. `--show-args` lists them; see docs/launch.md.
 """
 
+from __future__ import annotations
+
 import difflib
 import tempfile
 from pathlib import Path
 
 import yaml
-from launch import LaunchContext, LaunchDescription
-from launch.actions import (
-    DeclareLaunchArgument,
-    LogInfo,
-    OpaqueFunction,
-    SetEnvironmentVariable,
-)
+from launch.actions import DeclareLaunchArgument, LogInfo, OpaqueFunction, SetEnvironmentVariable
 from launch.substitutions import EnvironmentVariable, LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
+
+from launch import LaunchContext, LaunchDescription
 
 TRANSPORTS = "FASTDDS_BUILTIN_TRANSPORTS"
 
@@ -118,12 +116,13 @@ def _start(context: LaunchContext) -> list[LogInfo | Node]:
     params_file = Path(given["params_file"]).expanduser()
     if not params_file.is_file():  # launch itself would go on without it
         raise RuntimeError(f"params_file:={params_file}: there is no such file")
+    overrides = _overrides(given)
     perception = Node(
         package="robollm",
         executable="perception",
         # No `name`: it would rename all three nodes in this process.
         namespace=given["namespace"],
-        parameters=[str(params_file), _write(_overrides(given))],
+        parameters=[str(params_file), *([_write(overrides)] if overrides else [])],
         remappings=[
             ("image", given["image"]),
             ("image/compressed", given["image"] + "/compressed"),

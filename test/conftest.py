@@ -12,10 +12,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from robollm.runtime.perceiver import Perceiver
     from robollm.sim.demo_bag import DemoFiles
+
+# A busy machine must not fail a property.
+settings.register_profile(
+    "robollm", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("robollm")
 
 DOMAINS = range(1, 101)  # above 101 DDS ports meet Linux' ephemeral ones; 0 is everybody's
 TOTE_HW, CROP_HW = (192, 240), (96, 96)

@@ -1,6 +1,6 @@
 # The environment for working in this checkout. For bash or zsh, after `make setup`:
 #   . tools/env.sh
-# What you set yourself is kept. The README says what the DDS settings are for.
+# What you have set yourself is kept.
 
 _robollm_root="$(cd "$(dirname "${BASH_SOURCE[0]:-$0}")/.." && pwd)"
 . "$_robollm_root/.venv/bin/activate"

@@ -98,7 +98,7 @@ class Graph:
         return self.op("Shape", value, start=axis, end=axis + 1)
 
     def linear(self, x: str, weight: Array, bias: Array, name: str, *, out: str = "") -> str:
-        """x @ weight.T + bias over the last axis.
+        """A linear layer over the last axis: x @ weight.T + bias.
 
         Args:
             x: (..., I) float32.

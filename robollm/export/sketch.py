@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 import time
@@ -76,7 +75,7 @@ def write_sketch_bundle(
     out: Path,
     *,
     seed: int = 0,
-    size: SketchSize = SketchSize(),  # noqa: B008 - frozen
+    size: SketchSize = SketchSize(),
     tote_hw: tuple[int, int] = (384, 480),
     crop_hw: tuple[int, int] = (224, 224),
     name: str = "sketch",
@@ -245,14 +244,14 @@ def _refuse_foreign(out: Path) -> None:
 def _put_in_place(part: Path, out: Path) -> None:
     """Rename `part` to `out`; a bundle that is there steps aside, and comes back on failure."""
     if not out.exists() or not any(out.iterdir()):
-        os.replace(part, out)
+        part.replace(out)
         return
     old = part.with_suffix(".old")
-    os.replace(out, old)
+    out.replace(old)
     try:
-        os.replace(part, out)
+        part.replace(out)
     except BaseException:
-        os.replace(old, out)
+        old.replace(out)
         raise
     shutil.rmtree(old)
 

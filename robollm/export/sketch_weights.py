@@ -24,7 +24,7 @@ from robollm.export.detector_graph import (
 from robollm.export.graphs import Array
 
 Weights = dict[str, Array]
-SHARE = 0.5  # of the proposals on a synthetic tote score over .5 before suppression
+SHARE = 0.6  # of the proposals on a synthetic tote score over .5 before suppression
 BRIGHT = 0.8  # of a filter's answer to brightness is taken away
 GAIN = 3.0  # brings a patch's content to the size of its bias
 SPREAD = 1.5  # standard deviation of a head's logits over synthetic pictures
@@ -69,7 +69,8 @@ def patch_filters(rng: np.random.Generator, count: int, patch: int) -> Array:
     # hue counts, brightness hardly: it is the lamp's more than the product's
     amplitude[:, :, 0, 0] -= BRIGHT * amplitude[:, :, 0, 0].mean(1, keepdims=True)
     filters = np.einsum("kcuv,uy,vx->kcyx", amplitude, basis, basis)
-    return (filters * GAIN).astype(np.float32)
+    scaled: Array = (filters * GAIN).astype(np.float32)
+    return scaled
 
 
 def centred_linear(

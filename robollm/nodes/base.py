@@ -28,6 +28,7 @@ from robollm.runtime.timing import Laps, Stats
 C = TypeVar("C")
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 STOP_S = 30.0  # longest wait for one model run to end
+JUMP = Duration(nanoseconds=-100_000_000)  # a bag that starts again, not a late /clock message
 
 
 class PerceptionNode(LifecycleNode, ABC):
@@ -65,9 +66,7 @@ class PerceptionNode(LifecycleNode, ABC):
         self.create_service(SetBool, "~/enable", self._on_enable)
         period = self.get_parameter("diagnostics_period_s").value
         self.create_timer(float(period or 1.0), self.publish_diagnostics)
-        back = JumpThreshold(
-            min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=False
-        )
+        back = JumpThreshold(min_forward=None, min_backward=JUMP, on_clock_change=False)
         self._jump = self.get_clock().create_jump_callback(back, post_callback=self._on_jump)
 
     # What a node adds.
@@ -305,14 +304,11 @@ class PerceptionNode(LifecycleNode, ABC):
     def _silences(self) -> Iterable[tuple[bytes, str]]:
         limit = float(self.get_parameter("no_image_warn_s").value or 0.0)
         for source in self._sources if self._active and limit else ():
-            if self.watched(source.topic) and source.silent_s > limit:
+            # Post-pick cameras are silent between picks; a pick without views says so itself.
+            if source.stream == "image" and source.silent_s > limit:
                 text = f"no image on {source.topic} for {source.silent_s:.0f} s"
                 self.get_logger().warning(
                     f"{text}\n  fix: check the camera, the remapping and its QoS",
                     throttle_duration_sec=max(limit, 5.0),
                 )
                 yield ERROR, text
-
-    def watched(self, topic: str) -> bool:
-        """True if silence on this image topic is a fault (not so between picks)."""
-        return True

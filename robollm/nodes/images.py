@@ -47,7 +47,7 @@ class ImageSource:
         on_bad: Callable[[str, FrameError], None],
     ) -> None:
         self._node = node
-        self._stream = stream
+        self.stream = stream
         self._auto_qos = config.image_qos == "auto"
         self._auto_transport = config.image_transport == "auto"
         self._on_arrival = on_arrival
@@ -127,9 +127,9 @@ class ImageSource:
 
     def _take_raw(self, msg: Image) -> None:
         try:
-            frame = messages.to_frame(msg, self._stream)
+            frame = messages.to_frame(msg, self.stream)
         except FrameError as e:
-            self._on_bad(self._stream, e)
+            self._on_bad(self.stream, e)
             return
         self._arrived(Arrival(frame.stamp_ns, lambda: frame))
 
@@ -137,13 +137,13 @@ class ImageSource:
         try:
             ns = messages.stamp_ns(msg.header.stamp)
         except FrameError as e:
-            self._on_bad(self._stream, e)
+            self._on_bad(self.stream, e)
             return
-        self._arrived(Arrival(ns, lambda: messages.decode_compressed(msg, self._stream)))
+        self._arrived(Arrival(ns, lambda: messages.decode_compressed(msg, self.stream)))
 
     def _arrived(self, arrival: Arrival) -> None:
         self._last_s = time.monotonic()
         if arrival.stamp_ns == self._last_stamp:
             return  # the same image by the other transport, before `_look` chose one
         self._last_stamp = arrival.stamp_ns
-        self._on_arrival(self._stream, arrival)
+        self._on_arrival(self.stream, arrival)

@@ -89,13 +89,14 @@ def draw_tote(items: Sequence[Item], colour: str, seed: int) -> ToteScene:
     return ToteScene(develop(canvas, seed), labels, _boxes(labels, len(items)))
 
 
-def develop(canvas: Canvas, seed: int, *, noise: float = 0.0) -> Image:
+def develop(canvas: Canvas, seed: int, *, noise: float = 0.0, vignette: float = 0.16) -> Image:
     """What the camera makes of it: uneven light, white balance, a little blur, noise.
 
     Args:
         canvas: (H, W, 3) float32 RGB, 0-255.
         seed: chooses light and white balance.
         noise: standard deviation in grey levels.
+        vignette: share of light that the middle of each edge lacks.
 
     Returns:
         (H, W, 3) uint8 RGB.
@@ -104,7 +105,7 @@ def develop(canvas: Canvas, seed: int, *, noise: float = 0.0) -> Image:
     h, w = canvas.shape[:2]
     y, x = np.mgrid[-1 : 1 : h * 1j, -1 : 1 : w * 1j].astype(np.float32)
     slope = rng.uniform(-0.10, 0.10, 2)
-    light = 1.05 + slope[0] * x + slope[1] * y - 0.16 * (x**2 + y**2)
+    light = 1.05 + slope[0] * x + slope[1] * y - vignette * (x**2 + y**2)
     out = canvas * light[..., None] * rng.uniform(0.96, 1.04, 3).astype(np.float32)
     out = np.asarray(cv2.GaussianBlur(out, (0, 0), 0.6), np.float32)
     if noise:

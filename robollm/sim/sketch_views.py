@@ -71,7 +71,7 @@ def draw_view(
         shadow(canvas, torn, 5, 8, 7, 0.35)  # of the flaps, on what is behind the face
         lay(canvas, front, dx, dy)
         lay(canvas, torn, gain=0.98 if low else 1.06)
-    return develop(canvas, seed + VIEWS.index(view), noise=0.6)
+    return develop(canvas, seed + VIEWS.index(view), noise=0.4)
 
 
 def draw_reference(product: Product, index: int) -> Image:
@@ -86,7 +86,7 @@ def draw_reference(product: Product, index: int) -> Image:
     """
     h, w = REFERENCE_HW
     y, x = np.mgrid[-1 : 1 : h * 1j, -1 : 1 : w * 1j].astype(np.float32)
-    glow = 236 - 26 * (x**2 + (y - 0.1) ** 2)
+    glow = 236 - 22 * (x**2 + (y - 0.1) ** 2)
     canvas = glow[..., None] * np.array([1.0, 0.995, 0.98], np.float32)
     angle, yaw, lean = ((-3.0, 0.0, 0.25), (28.0, 12.0, 0.5), (-9.0, 34.0, 0.9))[index]
     scale = 205 / max(product.size_px)
@@ -94,7 +94,7 @@ def draw_reference(product: Product, index: int) -> Image:
     patch = warp(texture(product), Pose(w / 2 + 0.2 * tall, h / 2 + 0.2 * tall, angle, scale, yaw))
     shadow(canvas, patch, 10, 16, 14, 0.38)
     solid(canvas, patch, (-0.5 * tall, -0.4 * tall), gain=1.12)
-    return develop(canvas, 1000 + index)
+    return develop(canvas, 1000 + index, vignette=0.03)
 
 
 def _hall(rng: np.random.Generator) -> Canvas:

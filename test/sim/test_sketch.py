@@ -31,7 +31,7 @@ def test_boxes_are_the_extent_of_the_visible_pixels(colour):
         assert all(edge.any() for edge in edges)
 
 
-def test_a_mask_covers_exactly_what_its_item_changes():
+def test_a_mask_covers_what_its_item_changes_and_the_rest_is_its_shadow():
     lone = Item(PRODUCTS[0], Pose(300, 300, 20, 0.57))
     scene, empty = draw_tote([lone], "grey", 1), draw_tote([], "grey", 1)
     changed = np.abs(scene.image.astype(int) - empty.image).max(2)
@@ -40,7 +40,7 @@ def test_a_mask_covers_exactly_what_its_item_changes():
     far = np.ones(TOTE_HW, bool)
     x1, y1, x2, y2 = scene.boxes[0].astype(int)
     far[y1 - 60 : y2 + 60, x1 - 60 : x2 + 60] = False
-    assert changed[far].max() == 0
+    assert changed[far].max() <= 1
 
 
 def test_later_items_hide_earlier_ones():

@@ -1,0 +1,328 @@
+"""`verdict_monitor`: what a controller would see, as a table, one picture per pick and a report.
+
+It is an ordinary subscriber in a process of its own: all it shows came over DDS.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.executors import ExternalShutdownException
+from rclpy.node import Node
+from rclpy.utilities import remove_ros_args
+from sensor_msgs.msg import Image
+from vision_msgs.msg import Detection2D, Detection2DArray
+
+from robollm.core.errors import FrameError, RobollmError
+from robollm.core.settings import NodeConfig, PickConfig, view_topics
+from robollm.nodes import messages, monitor_picture, qos
+from robollm.nodes.images import ImageSource
+from robollm.runtime.arrival import Arrival
+
+KEPT = 24  # messages of each kind that wait to be joined
+JOIN_S = 1.0  # longest wait for the other messages about a pick, once its verdict is there
+NODES = ("defect_node", "identification_node")
+
+
+@dataclass(slots=True)
+class Row:
+    """All that was heard about one pick.
+
+    Attributes:
+        pick_id: the controller's id.
+        verdict: the decision, or empty until it comes.
+        score: its decision score.
+        views: evidence of each judged view: name -> ranked (class, probability).
+        product: first hypothesis of `pick_identifications`.
+        probability: its score.
+        latency_ms: from the arrival of its last judged view (none: of the pick) to the
+            verdict's, both in this process; a view that never came makes it the time limit.
+        stages_ms: node -> stage -> ms, from /diagnostics.
+    """
+
+    pick_id: str
+    verdict: str = ""
+    score: float = 0.0
+    views: dict[str, list[tuple[str, float]]] = field(default_factory=dict)
+    product: str = ""
+    probability: float = 0.0
+    latency_ms: float = float("nan")
+    stages_ms: dict[str, dict[str, float]] = field(default_factory=dict)
+
+
+class _Recent(dict[Any, Any]):
+    """A dict that forgets its oldest entries."""
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        super().__setitem__(key, value)
+        while len(self) > KEPT:
+            del self[next(iter(self))]
+
+
+class VerdictMonitor(Node):
+    """Joins everything that is said about a pick.
+
+    Args:
+        config: which views there are.
+        on_row: called once per pick, with its row and a function that draws its picture.
+    """
+
+    def __init__(
+        self, config: PickConfig, on_row: Callable[[Row, Callable[[], Any]], None]
+    ) -> None:
+        super().__init__("verdict_monitor")
+        self._on_row = on_row
+        self.bundle = "unknown"
+        self.trained: bool | None = None
+        self.repeated = 0
+        self._active: set[str] = set()
+        self._rows: dict[str, tuple[Row, Detection2D, float]] = {}
+        self._done: set[str] = set()
+        self._named, self._evidence = _Recent(), _Recent()
+        self._totes, self._found, self._masks, self._tote_names = (_Recent() for _ in range(4))
+        self._views: dict[str, dict[Any, Any]] = {}
+        self._stages = _Recent()
+        self._came_s = _Recent()  # (stream, stamp) or pick id -> monotonic s
+
+        def listen(kind: Any, topic: str, callback: Callable[[Any], None]) -> None:
+            profile = qos.IMAGES if kind is Image else qos.RESULTS
+            self.create_subscription(kind, topic, callback, profile)
+
+        listen(Detection2D, "pick", self._take_pick)
+        listen(Detection2DArray, "defects/views", self._take_evidence)
+        listen(Detection2DArray, "defects", self._take_verdict)
+        listen(Detection2DArray, "pick_identifications", self._take_name)
+        listen(Detection2DArray, "detections", lambda m: self._keep(self._found, m))
+        listen(Detection2DArray, "identifications", lambda m: self._keep(self._tote_names, m))
+        listen(Image, "masks", lambda m: self._keep(self._masks, m))
+        listen(DiagnosticArray, "/diagnostics", self._take_diagnostics)
+        plain = NodeConfig()
+        topics = {"image": "image", **view_topics(config)}
+        self._sources = [
+            ImageSource(
+                self,
+                topic,
+                name,
+                plain,
+                on_arrival=self._take_image,
+                on_bad=self._refuse,
+            )
+            for name, topic in topics.items()
+        ]
+        self.create_timer(0.05, self._join)
+
+    def ready(self) -> bool:
+        """True once the nodes are active and found: nothing they say will be missed."""
+        topics = ("defects", "defects/views", "pick_identifications")
+        return set(NODES) <= self._active and all(
+            self.count_publishers(self.resolve_topic_name(t)) for t in topics
+        )
+
+    def _keep(self, store: dict[Any, Any], msg: Any) -> None:
+        store[messages.stamp_ns(msg.header.stamp)] = msg
+
+    def _refuse(self, stream: str, error: FrameError) -> None:
+        self.get_logger().warning(f"{stream}: {error}")
+
+    def _take_image(self, stream: str, arrival: Arrival) -> None:
+        if stream == "image":
+            self._totes[arrival.stamp_ns] = arrival
+        else:
+            self._came_s[(stream, arrival.stamp_ns)] = time.monotonic()
+            self._views.setdefault(stream, _Recent())[arrival.stamp_ns] = arrival
+
+    def _take_pick(self, msg: Detection2D) -> None:
+        self._came_s[msg.id] = time.monotonic()
+
+    def _take_evidence(self, msg: Detection2DArray) -> None:
+        for d in msg.detections:
+            pick_id, _, view = d.id.rpartition("/")
+            self._evidence.setdefault(pick_id, {})[view] = d
+
+    def _take_name(self, msg: Detection2DArray) -> None:
+        for d in msg.detections:
+            self._named[d.id] = d
+
+    def _take_verdict(self, msg: Detection2DArray) -> None:
+        now = time.monotonic()
+        for d in msg.detections:
+            if d.id in self._rows or d.id in self._done:
+                self.repeated += 1
+                self.get_logger().error(f"a second verdict on {d.id}")
+                continue
+            first = d.results[0].hypothesis
+            row = Row(d.id, first.class_id, first.score)
+            self._rows[d.id] = (row, d, now)
+
+    def _take_diagnostics(self, msg: DiagnosticArray) -> None:
+        for status in msg.status:
+            node = status.name.rpartition("/")[2]
+            values = {v.key: v.value for v in status.values}
+            if values.get("state") == "active":
+                self._active.add(node)
+            if "bundle" in values:
+                self.bundle = f"{values['bundle']} ({status.hardware_id})"
+                self.trained = values["bundle_status"] == "trained"
+            if node in NODES and "last_pick" in values:
+                stages = {
+                    k[len("last_") : -len("_ms")]: float(v)
+                    for k, v in values.items()
+                    if k.startswith("last_") and k.endswith("_ms")
+                }
+                if stages:
+                    self._stages[(node, values["last_pick"])] = stages
+
+    def _join(self) -> None:
+        for pick_id, (row, verdict, since) in list(self._rows.items()):
+            told = pick_id in self._named and all((n, pick_id) in self._stages for n in NODES)
+            if told or time.monotonic() - since > JOIN_S:
+                del self._rows[pick_id]
+                self._done.add(pick_id)
+                self._emit(row, verdict, since)
+
+    def _emit(self, row: Row, verdict: Detection2D, since: float) -> None:
+        evidence = self._evidence.get(row.pick_id, {})
+        row.views = {
+            name: [(r.hypothesis.class_id, r.hypothesis.score) for r in d.results]
+            for name, d in evidence.items()
+        }
+        came = [
+            self._came_s.get((view, messages.stamp_ns(d.header.stamp)))
+            for view, d in evidence.items()
+        ]
+        known = [t for t in [*came, self._came_s.get(row.pick_id)] if t is not None]
+        row.latency_ms = 1e3 * (since - max(known)) if known else float("nan")
+        named = self._named.get(row.pick_id)
+        if named is not None:
+            row.product = named.results[0].hypothesis.class_id
+            row.probability = named.results[0].hypothesis.score
+        row.stages_ms = {
+            n: self._stages[(n, row.pick_id)] for n in NODES if (n, row.pick_id) in self._stages
+        }
+        self._on_row(row, self._picture(row, verdict, evidence))
+
+    def _picture(
+        self, row: Row, verdict: Detection2D, evidence: dict[str, Detection2D]
+    ) -> Callable[[], Any]:
+        ns = messages.stamp_ns(verdict.header.stamp)
+        views = {}
+        for name in (s for s in self._views if s in evidence):
+            stamp = messages.stamp_ns(evidence[name].header.stamp)
+            views[name] = _decoded(self._views[name].get(stamp))
+        return functools.partial(
+            monitor_picture.compose,
+            tote=_decoded(self._totes.get(ns)),
+            masks=self._masks.get(ns),
+            found=self._found.get(ns),
+            names=self._tote_names.get(ns),
+            target=messages.to_box(verdict.bbox),
+            views=views,
+            evidence=row.views,
+            verdict=(row.verdict, row.score),
+            product=(row.product or "not identified", row.probability),
+            pick_id=row.pick_id,
+            trained=self.trained is not False,
+        )
+
+
+def _decoded(arrival: Arrival | None) -> Any:
+    try:
+        return arrival.frame() if arrival else None
+    except FrameError:
+        return None
+
+
+def table(rows: Sequence[Row], expected: int) -> str:
+    """The rows as a Markdown table: what was decided, how long each stage took."""
+    stages = ("decode", "preprocess", "backbone", "heads", "search", "publish")
+    out = [
+        "| pick | verdict | score | views | product | p | verdict after last view, ms "
+        "| per stage, ms (defects; identification) |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for r in rows:
+        times = "; ".join(
+            ", ".join(f"{s} {r.stages_ms[n][s]:.1f}" for s in stages if s in r.stages_ms[n])
+            for n in NODES
+            if n in r.stages_ms
+        )
+        out.append(
+            f"| {r.pick_id} | {r.verdict} | {r.score:.2f} | {len(r.views)} of {expected} "
+            f"| {r.product or '-'} | {r.probability:.2f} | {r.latency_ms:.0f} | {times} |"
+        )
+    return "\n".join(out)
+
+
+def _parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(prog="verdict_monitor", description=__doc__)
+    p.add_argument("--out", type=Path, default=Path("verdicts"), help="folder for the pictures")
+    p.add_argument("--picks", type=int, default=0, help="end after this many verdicts; 0: never")
+    p.add_argument("--timeout", type=float, default=60.0, help="give up after this long, s")
+    p.add_argument(
+        "--views", nargs="*", default=list(PickConfig().views), help="as the parameter `views`"
+    )
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Watch until all verdicts came; 0 if they did, 1 if time ran out or one came twice."""
+    raw = sys.argv if argv is None else ["verdict_monitor", *argv]
+    args = _parser().parse_args(remove_ros_args(raw)[1:])
+    args.out.mkdir(parents=True, exist_ok=True)
+    rows: list[Row] = []
+    pool = ThreadPoolExecutor(1)  # drawing must not delay the arrival times
+
+    def draw(file: Path, picture: Callable[[], Any]) -> None:
+        cv2.imwrite(str(file), picture())
+
+    def on_row(row: Row, picture: Callable[[], Any]) -> None:
+        rows.append(row)
+        pool.submit(draw, args.out / f"{row.pick_id.replace('/', '_')}.png", picture)
+        print(
+            f"{row.pick_id}: {row.verdict} {row.score:.2f} on {len(row.views)} views, "
+            f"{row.product} {row.probability:.2f}, {row.latency_ms:.0f} ms",
+            flush=True,
+        )
+
+    rclpy.init(args=raw)
+    end = time.monotonic() + args.timeout
+    announced = False
+    try:
+        node = VerdictMonitor(PickConfig(views=tuple(args.views)), on_row)
+        while time.monotonic() < end and not 0 < args.picks <= len(rows):
+            rclpy.spin_once(node, timeout_sec=0.2)
+            if not announced and node.ready():
+                announced = True
+                print("ready", flush=True)
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    except RobollmError as e:
+        print(f"error: {e}", file=sys.stderr)
+        return 2
+    finally:
+        pool.shutdown()
+        rclpy.try_shutdown()
+    rows.sort(key=lambda r: r.pick_id)
+    text = table(rows, len(view_topics(PickConfig(views=tuple(args.views)))))
+    print("\n" + text)
+    mark = "" if node.trained else " UNTRAINED: random weights, results mean nothing."
+    (args.out / "report.md").write_text(f"Bundle {node.bundle}.{mark}\n\n{text}\n")
+    card = {"bundle": node.bundle, "trained": node.trained, "picks": [asdict(r) for r in rows]}
+    (args.out / "report.json").write_text(json.dumps(card, indent=1))
+    return 0 if len(rows) >= args.picks and not node.repeated else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
