@@ -8,6 +8,8 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -114,3 +116,30 @@ def demo_station(
     shutil.copy(demo.manifest, folder / "manifest.json")
     enroll(perceiver, demo.references, folder / "gallery")
     return folder
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a shell sees of a command."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def robollm(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Said]:
+    """Call `robollm WORD ...` in this process, through the installed program's entry."""
+    from robollm.cli.main import main
+
+    def call(*words: object) -> Said:
+        monkeypatch.setattr(sys, "argv", ["robollm", *map(str, words)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as e:
+            main()
+        text = capsys.readouterr()
+        return Said(int(e.value.code or 0), text.out, text.err)
+
+    return call

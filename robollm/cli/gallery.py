@@ -30,7 +30,8 @@ def build(images: Path, out: Path, **settings: Any) -> None:
     from robollm.runtime.perceiver import Perceiver
 
     perceiver = Perceiver(take(RuntimeConfig, settings))
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("embedding", total=None)
         done = enroll(
             perceiver,

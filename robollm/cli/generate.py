@@ -42,7 +42,7 @@ def yaml_value(value: Any) -> str:
 
 def _lines(opt: Option) -> list[str]:
     notes = [opt.doc, *([opt.limits] if opt.limits else []), "live" if opt.live else "read-only"]
-    comment = textwrap.wrap("; ".join(notes), width=88)
+    comment = textwrap.wrap("; ".join(notes), width=88, break_on_hyphens=False)
     return [*(f"    # {line}" for line in comment), f"    {opt.name}: {yaml_value(opt.default)}"]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 import shutil
 import tempfile
 import time
@@ -36,6 +37,8 @@ from robollm.export.sketch_weights import (
 
 PATCH = 16
 GRID = 14  # side of the position table: BEiT-3 at 224 px
+TOTE_HW = (384, 480)
+CROP_HW = (224, 224)
 DEFECTS = ("multi_pick", "nominal", "package_defect")
 FILE = "bundle.json"
 GREYS = (0.1, 0.5, 0.9)
@@ -76,8 +79,8 @@ def write_sketch_bundle(
     *,
     seed: int = 0,
     size: SketchSize = SketchSize(),
-    tote_hw: tuple[int, int] = (384, 480),
-    crop_hw: tuple[int, int] = (224, 224),
+    tote_hw: tuple[int, int] = TOTE_HW,
+    crop_hw: tuple[int, int] = CROP_HW,
     name: str = "sketch",
     target_ms: float | None = None,
 ) -> Path:
@@ -183,11 +186,6 @@ def _describe(
     def canvas(hw: tuple[int, int]) -> dict[str, Any]:
         return {"height": hw[0], "width": hw[1], "fit": "letterbox"}
 
-    command = (
-        f"robollm sketch-bundle --name {name} --seed {seed} --dim {size.dim} --depth {size.depth}"
-        f" --heads {size.heads} --embedding {size.embedding} --channels {size.channels}"
-        f" --tote {tote_hw[0]}x{tote_hw[1]} --crop {crop_hw[0]}x{crop_hw[1]}"
-    )
     return {
         "format": "robollm-bundle",
         "format_version": 1,
@@ -218,10 +216,23 @@ def _describe(
             "created": None,
             "data": "none: seeded random weights, biases centred on seeded synthetic pictures",
             "licence": "Apache-2.0",
-            "command": command,
+            "command": _command(seed, size, tote_hw, crop_hw, name),
         },
         "metrics": {},
     }
+
+
+def _command(
+    seed: int, size: SketchSize, tote_hw: tuple[int, int], crop_hw: tuple[int, int], name: str
+) -> str:
+    """A shell command that writes the same bytes again. The CLI has no flag for odd sizes."""
+    if (size, tote_hw, crop_hw, name) == (SketchSize(), TOTE_HW, CROP_HW, "sketch"):
+        return f"robollm sketch-bundle --seed {seed} --out sketch"
+    call = (
+        f"write_sketch_bundle(Path('bundle'), seed={seed}, size={size!r}, tote_hw={tote_hw}, "
+        f"crop_hw={crop_hw}, name={name!r})"
+    )
+    return f"python -c {shlex.quote(f'from robollm.export.sketch import *; {call}')}"
 
 
 def _refuse_foreign(out: Path) -> None:

@@ -85,7 +85,7 @@ class DefectNode(PerceptionNode):
 
     def report_more(self, report: Report) -> None:
         """How many picks wait for views."""
-        report.put("waiting_picks", len(self._desk) if self._desk else 0)
+        report.put("waiting_picks", self._desk.waiting if self._desk else 0)
 
     def _take(self, case: Case[Arrival]) -> None:
         if self.enabled:

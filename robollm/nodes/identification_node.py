@@ -130,7 +130,7 @@ class IdentificationNode(PerceptionNode):
 
     def report_more(self, report: Report) -> None:
         """Gallery and manifest sizes, the container in front of the arm."""
-        report.put("waiting_picks", len(self._desk) if self._desk else 0)
+        report.put("waiting_picks", self._desk.waiting if self._desk else 0)
         report.put("container", (self._desk.container if self._desk else None) or "none announced")
         if self._catalogue:
             report.put("gallery_products", len(self._catalogue.gallery.products))

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.qos import QoSProfile
 from rclpy.subscription import Subscription
 from std_msgs.msg import String
 from vision_msgs.msg import Detection2D
@@ -52,38 +54,31 @@ class PickDesk:
         self._book: PickBook[Arrival] = PickBook(
             self.views, self._config.view_timeout_s, delay_s=self._config.view_delay_s
         )
-        self._subs: list[Subscription[Any]] = [
-            node.create_subscription(
-                Detection2D,
-                "pick",
-                self._take_pick,
-                qos.RESULTS,
-                qos_overriding_options=qos.overridable(),
-            )
-        ]
+        self._container_sub: Subscription[Any] | None = None
+        self._pick_sub = node.create_subscription(
+            Detection2D,
+            "pick",
+            self._take_pick,
+            qos.RESULTS,
+            qos_overriding_options=qos.overridable(),
+        )
         if containers:
-            self._subs.append(
-                node.create_subscription(
-                    String,
-                    "container",
-                    self._take_container,
-                    qos.LATCHED,
-                    qos_overriding_options=qos.overridable(),
-                )
-            )
+            self._listen_to_container(qos.LATCHED)
         for name, topic in view_topics(self._config).items():
             node.add_image_source(topic, name, self._take_view)
         self._timer = node.create_timer(TICK_S, self._tick)
 
-    def __len__(self) -> int:
+    @property
+    def waiting(self) -> int:
         """Number of picks that wait for views."""
         return len(self._book)
 
     def close(self) -> list[Case[Arrival]]:
         """End the subscriptions (images are the node's) and return the picks still open."""
         self._node.destroy_timer(self._timer)
-        for sub in self._subs:
-            self._node.destroy_subscription(sub)
+        self._node.destroy_subscription(self._pick_sub)
+        if self._container_sub is not None:
+            self._node.destroy_subscription(self._container_sub)
         return self._book.flush()
 
     def time_jumped_back(self) -> None:
@@ -111,6 +106,24 @@ class PickDesk:
             else (float(roi[0]), float(roi[1]), float(roi[0] + roi[2]), float(roi[1] + roi[3]))
         )
         return PickView(name, Region(frame, box))
+
+    def _listen_to_container(self, profile: QoSProfile) -> None:
+        self._container_sub = self._node.create_subscription(
+            String,
+            "container",
+            self._take_container,
+            profile,
+            event_callbacks=SubscriptionEventCallbacks(incompatible_qos=self._volatile_container),
+        )
+
+    def _volatile_container(self, event: Any) -> None:
+        """Somebody publishes without transient local, as `ros2 topic pub` does: hear them, too."""
+        self._node.get_logger().info(
+            "container has a volatile publisher: an id published before this node is not heard"
+        )
+        assert self._container_sub is not None
+        self._node.destroy_subscription(self._container_sub)
+        self._listen_to_container(qos.RESULTS)
 
     def _take_container(self, msg: String) -> None:
         if not msg.data.strip():

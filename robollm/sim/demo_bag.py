@@ -21,7 +21,7 @@ from robollm.sim.sketch_scene import Item, ToteScene, draw_tote, scatter
 from robollm.sim.sketch_views import REFERENCES, VIEWS, draw_reference, draw_view
 
 EVENTS = ("nominal", "multi_pick", "no_tote_wall", "package_defect", "stranger", "nominal")
-"""What happens at each of the first picks. `stranger`: a product of no manifest of its tote."""
+"""What happens at each of the first picks. `stranger`: a product that its tote's manifest lacks."""
 
 CONTAINER_TOPIC = "/robollm/container"
 IMAGE_TOPIC = "/robollm/image"
@@ -102,7 +102,7 @@ def write_demo(
         out: folder to write into; `out/bag` must not exist yet.
         seed: which products lie where, in which light; the same seed gives the same files.
         picks: how many picks, at least 1; from 6 on every event of `EVENTS` is there.
-        storage: "mcap" (zstd, about 10 MB for 6 picks) or "sqlite3" (not compressed, 43 MB).
+        storage: "mcap" (zstd, about 11 MB for 6 picks) or "sqlite3" (not compressed, 42 MB).
 
     Raises:
         BagError: if `out/bag` exists or can't be written.

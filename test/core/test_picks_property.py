@@ -139,10 +139,9 @@ def days(draw):
 
 def assignment(day):
     """Play a day as the nodes do, one pick after the other; who got what."""
-    book, now, got = PickBook(VIEWS, TIMEOUT), 0.0, {}
+    book, now, got = PickBook(VIEWS, TIMEOUT), 0, {}
     for n, _, order in day:
         for message in order:
-            now += 0.1
             if message == "pick":
                 book.open(Pick(f"p{n}", 1000 * n + 100, "tote", (0.0, 0.0, 1.0, 1.0)), now)
             else:

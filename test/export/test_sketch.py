@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import shlex
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -73,7 +77,29 @@ def test_the_card_is_sorted_and_says_what_the_sketch_is(write_tiny: Write) -> No
     assert card["labels"]["defects"] == ["multi_pick", "nominal", "package_defect"]
     assert card["embedding"] == {"dim": TINY.embedding}
     assert (card["provenance"]["seed"], card["provenance"]["created"]) == (3, None)
-    assert "--seed 3 --dim 32 --depth 2" in card["provenance"]["command"]
+
+
+def test_the_command_in_the_card_writes_the_same_bytes(write_tiny: Write, tmp_path: Path) -> None:
+    bundle = write_tiny(seed=3, name="it's a toy")
+    command = json.loads((bundle / "bundle.json").read_text(encoding="utf-8"))["provenance"][
+        "command"
+    ]
+    program, *arguments = shlex.split(command)
+    assert program == "python"
+    root = Path(__file__).parents[2]
+    path = os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])
+    subprocess.run(
+        [sys.executable, *arguments],
+        cwd=tmp_path,
+        check=True,
+        env=os.environ | {"PYTHONPATH": path},
+    )
+    assert content(tmp_path / "bundle") == content(bundle)
+
+
+def test_the_card_of_the_default_sketch_has_the_command_of_the_cli(sketch: Path) -> None:
+    card = json.loads((sketch / "bundle.json").read_text(encoding="utf-8"))
+    assert card["provenance"]["command"] == "robollm sketch-bundle --seed 0 --out sketch"
 
 
 def test_the_runtime_takes_the_bundle_only_when_untrained_is_allowed(write_tiny: Write) -> None:

@@ -128,12 +128,20 @@ class Listener:
         from rclpy.executors import SingleThreadedExecutor
 
         self._context = rclpy.Context()
-        rclpy.init(context=self._context)
+        rclpy.init(args=[], context=self._context)
         self.node = rclpy.create_node("listener", context=self._context)
         self.got: list[Any] = []
         self.node.create_subscription(msg_type, topic, self.got.append, 10)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
+
+    def __enter__(self) -> Listener:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._executor.shutdown()
+        self.node.destroy_node()
+        self._context.try_shutdown()
 
     def until(self, done: Callable[[], object], *needed: subprocess.Popen[bytes]) -> None:
         """Spin until `done()`; fail at the deadline, or when a process that is needed has died."""
@@ -153,9 +161,3 @@ class Listener:
         future = client.call_async(GetParameters.Request(names=[name]))
         self.until(future.done, *needed)
         return parameter_value_to_python(future.result().values[0])
-
-    def close(self) -> None:
-        """Leave the graph."""
-        self._executor.shutdown()
-        self.node.destroy_node()
-        self._context.try_shutdown()
