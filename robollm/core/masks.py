@@ -78,5 +78,5 @@ def decode_rle(counts: Sequence[int], hw: tuple[int, int]) -> NDArray[np.bool_]:
     """
     if sum(counts) != hw[0] * hw[1] or min(counts, default=0) < 0:
         raise ValueError(f"runs sum to {sum(counts)}, want {hw[0]} * {hw[1]}")
-    bits = np.repeat(np.arange(len(counts)) % 2 == 1, np.asarray(counts, np.intp))
+    bits = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
     return bits.reshape(hw, order="F")

@@ -27,6 +27,7 @@ from robollm.runtime.timing import Laps, Stats
 
 C = TypeVar("C")
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
+LOG_S = 2.0  # between two log lines about the same trouble
 STOP_S = 30.0  # longest wait for one model run to end
 JUMP = Duration(nanoseconds=-100_000_000)  # a bag that starts again, not a late /clock message
 
@@ -59,6 +60,7 @@ class PerceptionNode(LifecycleNode, ABC):
         self._runtime: RuntimeConfig | None = None
         self._worker: threading.Thread | None = None
         self._sources: list[ImageSource] = []
+        self._said: dict[tuple[str, str], float] = {}
         self._error = ""
         self._active = False
         self._dropped = 0
@@ -119,9 +121,11 @@ class PerceptionNode(LifecycleNode, ABC):
     def refuse(self, stream: str, error: FrameError | MessageError) -> None:
         """Count and log an input that can't be used."""
         n = self.stats.count(error.kind)
-        self.get_logger().warning(
-            f"{stream}: dropped: {error} [{error.kind}: {n} so far]", throttle_duration_sec=2.0
-        )
+        now = time.monotonic()
+        # rclpy throttles by line of code: one kind of trouble would hide all others.
+        if now - self._said.get((stream, error.kind), -LOG_S) >= LOG_S:
+            self._said[stream, error.kind] = now
+            self.get_logger().warning(f"{stream}: dropped: {error} [{error.kind}: {n} so far]")
 
     def failed(self, what: str, error: RobollmError) -> None:
         """Count and log a failure of a model on one input."""

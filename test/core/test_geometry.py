@@ -161,7 +161,7 @@ def test_pixel_bounds_cover_the_box_and_are_never_empty(box, h, w):
     if inside[2] > inside[0]:
         assert x1 <= inside[0] < inside[2] <= x2
         assert inside[0] - x1 <= 1
-        assert x2 - inside[2] < 1
+        assert x2 - inside[2] <= 1
     if inside[3] > inside[1]:
         assert y1 <= inside[1] < inside[3] <= y2
 

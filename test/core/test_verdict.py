@@ -127,6 +127,10 @@ def test_a_defect_at_exactly_its_threshold_is_decided(t, defect):
     assert just_below.decision == NOMINAL
 
 
+def test_a_threshold_of_zero_decides_always():
+    assert fuse([view(nominal=1.0)], {**HALF, "multi_pick": 0.0}).decision == "multi_pick"
+
+
 def test_one_view_of_many_is_enough_for_a_defect():
     calm = [view(f"v{i}", nominal=1.0) for i in range(5)]
     got = fuse([*calm, view("bad", package_defect=0.8, nominal=0.2)], HALF)

@@ -89,6 +89,12 @@ def picture(seed: int, hw=(240, 320)):
     return cv2.resize(small, (hw[1], hw[0]), interpolation=cv2.INTER_CUBIC)
 
 
+def shared_memory(process: int | str) -> set[Path]:
+    """The Fast DDS files in /dev/shm that a process has mapped."""
+    lines = Path(f"/proc/{process}/maps").read_text().splitlines()
+    return {Path(line.split()[-1]) for line in lines if "/dev/shm/" in line and "fastdds" in line}
+
+
 class Cell:
     """The nodes under test and the world around them.
 
@@ -156,6 +162,7 @@ class Cell:
         self.container_pub = create(String, "container", LATCHED)
         self.view_pubs = {v: create(Image, f"views/{v}/image", RELIABLE) for v in views}
         self._last_ns = 0
+        self.shared_memory_before = shared_memory("self")
         self.logs = [folder / f"{name}.log" for name in executables]
         self.processes = [self._start(n, f) for n, f in zip(executables, self.logs, strict=True)]
         if wait:

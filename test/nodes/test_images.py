@@ -103,12 +103,13 @@ BAD = {
 
 @pytest.mark.parametrize("kind", BAD)
 def test_a_bad_image_is_counted_and_named_and_never_becomes_a_result(cell, kind):
-    heard = {k: len(v) for k, v in cell.got.items()}
     before = cell.count("segmentation_node", kind)
-    cell.tote_pub.publish(bad_image(BAD[kind])(cell.now()))
+    bad = bad_image(BAD[kind])(cell.now())
+    cell.tote_pub.publish(bad)
     assert cell.until(lambda: cell.count("segmentation_node", kind) == before + 1), cell.log
     cell.settle()
-    assert {k: len(v) for k, v in cell.got.items()} == heard
+    heard = (m for messages in cell.got.values() for m in messages)
+    assert not [m for m in heard if stamp(m) == stamp(bad)]
     assert f"[{kind}:" in cell.log
     assert "fix: " in cell.log
     cell.detections(cell.tote())  # and the node lives on
@@ -124,7 +125,7 @@ def test_a_bad_view_is_counted_and_its_pick_is_answered_without_it(cell, kind):
     cell.view_pubs["on_arm_low"].publish(bad_image(BAD[kind])(cell.now()))
     cell.view("tote_wall")
     msg = cell.verdict(f"view-{kind}")
-    assert msg.detections[0].results[-1].hypothesis.class_id == "uninspected"
+    assert "uninspected" in [r.hypothesis.class_id for r in msg.detections[0].results]
     assert cell.until(lambda: cell.count("defect_node", kind) == before + 1)
 
 

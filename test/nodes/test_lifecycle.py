@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-from pathlib import Path
 
 import pytest
-from cell import NODES, pick
+from cell import NODES, pick, shared_memory
 from lifecycle_msgs.msg import Transition
 from rcl_interfaces.msg import Parameter, ParameterValue
 from rcl_interfaces.srv import DescribeParameters, SetParameters
@@ -17,23 +16,25 @@ from std_srvs.srv import Trigger
 T = Transition
 
 
-def shm() -> set[str]:
-    return {p.name for p in Path("/dev/shm").glob("*fastdds*")}
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_all_nodes_with_exit_code_0_and_no_shared_memory_left(make_cell, number):
-    before = shm()
     cell = make_cell()
     cell.detections(cell.tote())
+    theirs = shared_memory(cell.processes[0].pid) - cell.shared_memory_before
+    assert theirs
     assert cell.stop(number) == [0]
     assert "Traceback" not in cell.log
-    cell.executor.shutdown()
-    cell.node.destroy_node()
-    assert cell.context.ok()
-    cell.context.shutdown()
-    left = {name for name in shm() - before if str(cell.processes[0].pid) in name}
-    assert not left
+    assert not [p for p in theirs if p.exists()]
+
+
+def test_a_signal_while_a_pick_waits_answers_it_before_the_end(make_cell):
+    cell = make_cell(params={"view_timeout_s": 30.0})
+    t = cell.tote()
+    cell.pick_pub.publish(pick("open", t))
+    assert cell.until(lambda: cell.values("defect_node").get("waiting_picks") == "1")
+    assert cell.stop() == [0]
+    first = cell.verdict("open").detections[0].results[0].hypothesis
+    assert (first.class_id, first.score) == ("uninspected", 1.0)
 
 
 def test_ten_times_down_and_up_again_leaves_every_node_as_it_was(make_cell):
