@@ -27,7 +27,7 @@ RUNTIME = [
     "faiss-cpu>=1.7.4",
     "pyyaml>=5.4",
     "rich>=12",
-    "typer>=0.9",
+    "click>=8.1",
 ]
 
 EXTRAS = {

@@ -13,14 +13,14 @@ import tempfile
 from pathlib import Path
 
 import yaml
+from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, LogInfo, OpaqueFunction, SetEnvironmentVariable
 from launch.substitutions import EnvironmentVariable, LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
 
-from launch import LaunchContext, LaunchDescription
-
 TRANSPORTS = "FASTDDS_BUILTIN_TRANSPORTS"
+PROFILE = "FASTDDS_DEFAULT_PROFILES_FILE"
 
 # Parameter files are applied section by section, in the order in which the section names first
 # appear in any of them. A dictionary in `parameters=[]` becomes a section `/**`, so it would lose,
@@ -97,12 +97,17 @@ ARGUMENTS = [
 
 def generate_launch_description() -> LaunchDescription:
     """Declare the arguments, then start what they ask for."""
-    # Without LARGE_DATA a 1080p image takes four times as long; what the user has set stays.
+    # Without these a 1080p image takes several times as long; what the user has set stays.
     transports = EnvironmentVariable(TRANSPORTS, default_value="LARGE_DATA")
+    share = FindPackageShare("robollm")
+    profile = EnvironmentVariable(
+        PROFILE, default_value=PathJoinSubstitution([share, "config", "fastdds.xml"])
+    )
     return LaunchDescription(
         [
             *ARGUMENTS,
             SetEnvironmentVariable(TRANSPORTS, transports),
+            SetEnvironmentVariable(PROFILE, profile),
             # No substitution can leave a parameter out, and an empty argument must not override
             # the file: this needs the values while it decides.
             OpaqueFunction(function=_start),

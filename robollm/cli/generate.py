@@ -10,22 +10,8 @@ from typing import Any
 import click
 
 from robollm.core.config import Option, options
-from robollm.core.settings import (
-    NODE_SETTINGS,
-    DefectConfig,
-    IdentificationConfig,
-    NodeConfig,
-    PickConfig,
-    RuntimeConfig,
-    SegmentationConfig,
-)
+from robollm.core.settings import NODE_SETTINGS
 
-SHARED = (RuntimeConfig, NodeConfig, PickConfig)
-OWN: dict[str, type[Any]] = {
-    "segmentation_node": SegmentationConfig,
-    "identification_node": IdentificationConfig,
-    "defect_node": DefectConfig,
-}
 YAML, DOCS = Path("config/armbench.yaml"), Path("docs/parameters.md")
 
 
@@ -56,10 +42,10 @@ def render_yaml() -> str:
         "/**:",
         "  ros__parameters:",
     ]
-    for kind in SHARED:
-        out += [line for opt in options(kind) for line in _lines(opt)]
-    for node, kind in OWN.items():
-        out += ["", f"/**/{node}:", "  ros__parameters:"]
+    # One section: ROS lets a later, narrower one win over the command line's `-p`.
+    for kind in dict.fromkeys(k for kinds in NODE_SETTINGS.values() for k in kinds):
+        users = [node for node, kinds in NODE_SETTINGS.items() if kind in kinds]
+        out += ["", f"    # ---- {', '.join(users)}"]
         out += [line for opt in options(kind) for line in _lines(opt)]
     return "\n".join(out) + "\n"
 
@@ -73,8 +59,9 @@ def render_docs() -> str:
         "`config/armbench.yaml` holds the same.",
         "Live parameters can be changed with `ros2 param set`; the others are read when the node "
         "is configured.",
-        "The QoS of every topic can be overridden by `qos_overrides.<topic>.<publisher or "
-        "subscription>.<policy>` (image subscriptions: reliability by `image_qos`).",
+        "The QoS of every topic can be overridden by `qos_overrides.TOPIC.publisher.POLICY` or "
+        "`qos_overrides.TOPIC.subscription.POLICY` (image subscriptions: reliability by "
+        "`image_qos`; `container`: adapts by itself).",
     ]
     for node, kinds in NODE_SETTINGS.items():
         out += ["", f"## {node}", "", "| parameter | type | default | allowed | live | meaning |"]

@@ -55,6 +55,9 @@ def main() -> None:
     except RobollmError as e:
         click.echo(f"error: {e}", err=True)
         sys.exit(2)
+    except PermissionError as e:
+        click.echo(f"error: {e}\n  fix: use a folder that you may write to", err=True)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

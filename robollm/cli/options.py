@@ -46,12 +46,12 @@ def click_option(opt: Option) -> Callable[[F], F]:
     )
 
 
-def with_settings(*kinds: type[Any]) -> Callable[[F], F]:
-    """Give a command every setting of `kinds` as an option."""
+def with_settings(*kinds: type[Any], without: tuple[str, ...] = ()) -> Callable[[F], F]:
+    """Give a command the settings of `kinds` as options, but for the names in `without`."""
 
     def wrap(function: F) -> F:
         for kind in reversed(kinds):
-            for opt in reversed(options(kind)):
+            for opt in reversed([o for o in options(kind) if o.name not in without]):
                 function = click_option(opt)(function)
         return function
 
@@ -64,4 +64,4 @@ def take(kind: type[C], values: dict[str, Any]) -> C:
     Raises:
         ConfigError: if a value is refused.
     """
-    return from_mapping(kind, {o.name: values[o.name] for o in options(kind)})
+    return from_mapping(kind, {o.name: values[o.name] for o in options(kind) if o.name in values})

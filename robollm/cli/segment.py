@@ -15,7 +15,7 @@ from robollm.core.settings import RuntimeConfig, SegmentationConfig
 @click.command(help="Find the instances of IMAGE; JSON on stdout, masks as COCO run lengths.")
 @click.argument("image", type=click.Path(path_type=Path))
 @click.option("--draw", type=click.Path(path_type=Path), help="Write a picture with the masks.")
-@with_settings(RuntimeConfig, SegmentationConfig)
+@with_settings(RuntimeConfig, SegmentationConfig, without=("overlay",))  # that is --draw
 def command(image: Path, draw: Path | None, **settings: Any) -> None:
     """Segment one image."""
     import cv2

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -38,7 +40,7 @@ def clip(boxes: Boxes, hw: tuple[int, int]) -> Boxes:
     return np.clip(boxes, 0, np.array([w, h, w, h], np.float32)).astype(np.float32)
 
 
-def pixel_bounds(box: NDArray[np.float32], hw: tuple[int, int]) -> tuple[int, int, int, int]:
+def pixel_bounds(box: NDArray[np.floating[Any]], hw: tuple[int, int]) -> tuple[int, int, int, int]:
     """Smallest whole-pixel window (x1, y1, x2, y2) that covers `box` inside an (H, W) image.
 
     At least one pixel wide and high, so that a crop of it is never empty.

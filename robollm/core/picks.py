@@ -1,9 +1,13 @@
 """Which post-pick images belong to which pick, and when a pick's answer is due.
 
 A view image belongs to the item in the gripper: to the latest known pick that was planned on a
-tote image older than the view. Only stamps decide, so messages may arrive in any order. A view
-that comes before its pick's message is held for it; a pick whose views never come is due after
-the time limit with what there is.
+tote image older than the view. Only stamps decide, so messages may arrive in any order: a view
+that comes before its pick's message is held for it, and one that was filed under an older pick in
+the meantime moves when the right pick is announced. A pick whose views never come is due after the
+time limit with what there is.
+
+What the controller must keep to: the tote image of a pick is newer than the last view of the pick
+before, and a pick is announced when it is executed.
 """
 
 from __future__ import annotations
@@ -17,7 +21,6 @@ V = TypeVar("V")
 
 ASSIGNED = "assigned"
 HELD = "held"
-SURPLUS = "surplus_view"
 UNCLAIMED = "unclaimed_view"
 
 
@@ -48,12 +51,14 @@ class Case(Generic[V]):
         pick: the request.
         opened_s: when its message came, seconds of the caller's clock.
         views: view name -> item, at most one each.
+        stamps_ns: view name -> its stamp.
         timed_out: True if it was closed by the time limit.
     """
 
     pick: Pick
     opened_s: float
     views: dict[str, V] = field(default_factory=dict)
+    stamps_ns: dict[str, int] = field(default_factory=dict)
     timed_out: bool = False
 
 
@@ -117,16 +122,22 @@ class PickBook(Generic[V]):
         closed = [k for k in self._known if not any(c.pick is k for c in self._open)]
         for k in closed[: max(0, len(closed) - self._memory)]:
             self._known = [other for other in self._known if other is not k]
-        held, self._held = self._held, []
-        for h in held:
-            self._squeezed_out += self._place(h) == SURPLUS  # nobody else will count it
+        loose, self._held = self._held, []
+        for case in self._open:
+            for name, ns in list(case.stamps_ns.items()):
+                # Strictly newer: two picks on one tote image take turns.
+                if case.pick.stamp_ns < pick.stamp_ns and self._owner(ns) is pick:
+                    del case.stamps_ns[name]
+                    loose.append(_Held(name, ns, case.views.pop(name), now_s))
+        for view in sorted(loose, key=lambda v: v.stamp_ns):
+            self._place(view)
 
     def add_view(self, name: str, stamp_ns: int, item: V, now_s: float) -> str:
         """File one view image.
 
         Returns:
-            `ASSIGNED`, `HELD` (its pick is not known yet, or was answered already and another
-            may be on its way) or `SURPLUS` (its pick has this view already).
+            `ASSIGNED`, or `HELD`: its pick is not known yet, was answered already, or has this
+            view. It may belong to a pick whose message is still on its way.
         """
         return self._place(_Held(name, stamp_ns, item, now_s))
 
@@ -155,21 +166,22 @@ class PickBook(Generic[V]):
             case.timed_out = any(name not in case.views for name in self.expected)
         return cases
 
-    def _place(self, view: _Held[V]) -> str:
+    def _owner(self, stamp_ns: int) -> Pick | None:
         owner: Pick | None = None
         for pick in self._known:  # a later arrival wins a tie: it is the one in the gripper
-            early = view.stamp_ns <= pick.stamp_ns + self._delay_ns
+            early = stamp_ns <= pick.stamp_ns + self._delay_ns
             if not early and (owner is None or pick.stamp_ns >= owner.stamp_ns):
                 owner = pick
+        return owner
+
+    def _place(self, view: _Held[V]) -> str:
+        owner = self._owner(view.stamp_ns)
         case = next((c for c in self._open if c.pick is owner), None)
-        if case is None:
-            # No pick for it, or that pick is closed: it may belong to one whose message is still
-            # on its way, so it waits; nobody's in the end, it is counted.
+        if case is None or view.name in case.views:
             self._held.append(view)
             self._squeezed_out += len(self._held) > self.HELD_MAX
             self._held = self._held[-self.HELD_MAX :]
             return HELD
-        if view.name in case.views:
-            return SURPLUS
         case.views[view.name] = view.item
+        case.stamps_ns[view.name] = view.stamp_ns
         return ASSIGNED

@@ -14,6 +14,7 @@ from typing import Any
 from robollm.core.errors import ManifestError
 
 FORMAT = "robollm-manifest"
+FORMAT_VERSION = 1
 _KNOWN = ("title", "description", "weight_kg", "dimensions_m")
 
 
@@ -56,8 +57,8 @@ def load_manifests(path: Path) -> Manifests:
 
     Args:
         path: one of
-            a .json file `{"format": "robollm-manifest", "products": {id: {...}},
-            "containers": {id: [product ids]}}`;
+            a .json file `{"format": "robollm-manifest", "format_version": 1, "products":
+            {id: {...}}, "containers": {id: [product ids]}}`;
             a .csv file with the columns container_id, product_id and optionally title,
             description, weight_kg, length_m, width_m, height_m and any others;
             an ARMBench `container.json` (product id -> description, weight ...), whose container
@@ -83,6 +84,13 @@ def load_manifests(path: Path) -> Manifests:
         return _csv(path)
     data = _json(path)
     if data.get("format") == FORMAT:
+        if data.get("format_version") != FORMAT_VERSION:
+            raise _error(
+                path,
+                f"has format_version {data.get('format_version')!r}, this robollm reads "
+                f"{FORMAT_VERSION}",
+                "write it again for this version",
+            )
         return _own(path, data)
     if path.name == "container.json":
         return _armbench(path, data)
@@ -156,14 +164,21 @@ def _csv(path: Path) -> Manifests:
             for line in reader:
                 row: dict[str, Any] = {k: v for k, v in line.items() if k and v not in (None, "")}
                 cid, pid = row.pop("container_id", ""), row.pop("product_id", "")
-                if not cid.strip() or not pid.strip():
+                cid, pid = cid.strip(), pid.strip()
+                if not cid or not pid:
                     raise _error(
                         path,
                         f"line {reader.line_num} has no container_id or no product_id",
                         "fill it in",
                     )
                 sides = [row.pop(k, None) for k in ("length_m", "width_m", "height_m")]
-                if all(s is not None for s in sides):
+                if any(s is not None for s in sides):
+                    if any(s is None for s in sides):
+                        raise _error(
+                            path,
+                            f"line {reader.line_num} has some of length_m, width_m, height_m",
+                            "give all three or none",
+                        )
                     row["dimensions_m"] = sides
                 products[pid] = _product(path, pid, row)
                 listed.setdefault(cid, []).append(pid)

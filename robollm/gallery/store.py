@@ -106,6 +106,25 @@ def open_gallery(folder: Path, *, embedding_sha256: str, bundle: str) -> FaissGa
     Raises:
         GalleryError: if it is missing, damaged, of another format, or made with another bundle.
     """
+    for _ in range(3):  # a rebuild may replace the folder between two of our reads
+        before = _card_bytes(folder)
+        gallery = _open(folder, embedding_sha256, bundle)
+        if _card_bytes(folder) == before:
+            return gallery
+    raise GalleryError(
+        f"gallery {str(folder)!r} was replaced three times while it was read",
+        fix="wait for the rebuild to end, then reload",
+    )
+
+
+def _card_bytes(folder: Path) -> bytes:
+    try:
+        return (folder / "gallery.json").read_bytes()
+    except OSError:
+        return b""
+
+
+def _open(folder: Path, embedding_sha256: str, bundle: str) -> FaissGallery:
     card_file = folder / "gallery.json"
     if not card_file.is_file():
         raise GalleryError(

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from robollm.data.bag import Topic
 
 CLOCK_PERIOD_S = 0.01  # 100 Hz
+SETTLE_S = 0.5  # discovery is not over when the first side has found the other
 ACK_S = 2.0  # at the end, wait this long for subscribers to have got everything
 
 
@@ -75,11 +76,18 @@ class Player:
     def wait_for_subscribers(self, first_ns: int, seconds: float) -> list[str]:
         """Hold /clock at the bag's start until somebody listens to every topic.
 
+        And a little longer: a publisher knows its subscriber before the subscriber knows it, and
+        what is sent in between comes late or never.
+
         Returns:
             The topics that nobody listens to when the time is over.
         """
         end = time.monotonic() + seconds
         while (left := self.unheard()) and time.monotonic() < end and not self._stop.asked():
+            self._tick(first_ns)
+            time.sleep(CLOCK_PERIOD_S)
+        settled = time.monotonic() + min(SETTLE_S, seconds)
+        while time.monotonic() < settled and not self._stop.asked():
             self._tick(first_ns)
             time.sleep(CLOCK_PERIOD_S)
         return left

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from diagnostic_msgs.msg import DiagnosticArray
@@ -13,13 +13,14 @@ from rclpy.clock import JumpThreshold, TimeJump
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
+from rclpy.timer import Timer
 from std_srvs.srv import SetBool
 
 from robollm.core.errors import ConfigError, FrameError, MessageError, RobollmError
 from robollm.core.settings import NODE_SETTINGS, NodeConfig, RuntimeConfig
 from robollm.nodes import params, qos
 from robollm.nodes.health import ERROR, WARN, Report, rss_mb
-from robollm.nodes.images import ImageSource
+from robollm.nodes.images import STEADY, ImageSource
 from robollm.runtime.mailbox import Mailbox
 from robollm.runtime.perceiver import Perceiver
 from robollm.runtime.station import Station
@@ -67,7 +68,7 @@ class PerceptionNode(LifecycleNode, ABC):
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", qos.RESULTS)
         self.create_service(SetBool, "~/enable", self._on_enable)
         period = self.get_parameter("diagnostics_period_s").value
-        self.create_timer(float(period or 1.0), self.publish_diagnostics)
+        self.steady_timer(float(period or 1.0), self.publish_diagnostics)
         back = JumpThreshold(min_forward=None, min_backward=JUMP, on_clock_change=False)
         self._jump = self.get_clock().create_jump_callback(back, post_callback=self._on_jump)
 
@@ -104,6 +105,10 @@ class PerceptionNode(LifecycleNode, ABC):
     def settings(self, kind: type[C]) -> C:
         """The current values of one settings class."""
         return params.read(self, kind)
+
+    def steady_timer(self, period_s: float, callback: Callable[[], None]) -> Timer:
+        """A timer that goes on when /clock stands still; destroy it with `destroy_timer`."""
+        return self.create_timer(period_s, callback, clock=STEADY)
 
     def add_image_source(self, topic: str, stream: str, on_arrival: Any) -> None:
         """Subscribe to images until deactivate; bad ones are counted and logged."""

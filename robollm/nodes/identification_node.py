@@ -60,7 +60,7 @@ class IdentificationNode(PerceptionNode):
             qos_overriding_options=qos.overridable(),
         )
         self.create_service(Trigger, "~/reload_manifest", self._on_reload)
-        self.create_timer(WATCH_S, self._watch)
+        self.steady_timer(WATCH_S, self._watch)
         self._catalogue: Catalogue | None = None
         self._files: tuple[tuple[str, int], ...] = ()
         self._desk: PickDesk | None = None

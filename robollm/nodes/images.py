@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from rclpy.clock import Clock, ClockType  # type: ignore[attr-defined]  # Humble has it here only
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
 from rclpy.subscription import Subscription
@@ -17,6 +18,7 @@ from robollm.nodes import messages, qos
 from robollm.runtime.arrival import Arrival
 
 LOOK_S = 0.5  # how often the graph is looked at
+STEADY = Clock(clock_type=ClockType.STEADY_TIME)  # a node on simulated time must not freeze
 
 
 class ImageSource:
@@ -61,7 +63,7 @@ class ImageSource:
         for kind in ("raw", "compressed"):
             if config.image_transport in ("auto", kind):
                 self._subscribe(kind)
-        self._timer = node.create_timer(LOOK_S, self._look)
+        self._timer = node.create_timer(LOOK_S, self._look, clock=STEADY)
 
     @property
     def topic(self) -> str:

@@ -13,7 +13,7 @@ from std_msgs.msg import String
 from vision_msgs.msg import Detection2D
 
 from robollm.core.errors import FrameError, MessageError
-from robollm.core.picks import SURPLUS, UNCLAIMED, Case, PickBook
+from robollm.core.picks import UNCLAIMED, Case, PickBook
 from robollm.core.settings import PickConfig, view_regions, view_topics
 from robollm.nodes import messages, qos
 from robollm.runtime.arrival import Arrival
@@ -66,7 +66,7 @@ class PickDesk:
             self._listen_to_container(qos.LATCHED)
         for name, topic in view_topics(self._config).items():
             node.add_image_source(topic, name, self._take_view)
-        self._timer = node.create_timer(TICK_S, self._tick)
+        self._timer = node.steady_timer(TICK_S, self._tick)
 
     @property
     def waiting(self) -> int:
@@ -157,9 +157,7 @@ class PickDesk:
             )
             self._node.refuse(name, error)
             return
-        now = time.monotonic()
-        if self._book.add_view(name, arrival.stamp_ns, arrival, now) == SURPLUS:
-            self._node.stats.count(SURPLUS)
+        self._book.add_view(name, arrival.stamp_ns, arrival, time.monotonic())
         self._hand_over()
 
     def _tick(self) -> None:

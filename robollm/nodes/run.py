@@ -11,6 +11,7 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
 from robollm.nodes.base import PerceptionNode
+from robollm.runtime.memory import keep_large_buffers
 
 WAKE_S = 0.2
 
@@ -26,6 +27,7 @@ def run(build: Callable[[], Sequence[PerceptionNode]], args: list[str] | None = 
         build: makes the nodes, in the order in which they start.
         args: command line; None: `sys.argv`.
     """
+    keep_large_buffers()
     ending = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ending.set())

@@ -28,8 +28,9 @@ from vision_msgs.msg import Detection2D, Detection2DArray
 from robollm.core.errors import FrameError, RobollmError
 from robollm.core.settings import NodeConfig, PickConfig, view_topics
 from robollm.nodes import messages, monitor_picture, qos
-from robollm.nodes.images import ImageSource
+from robollm.nodes.images import STEADY, ImageSource
 from robollm.runtime.arrival import Arrival
+from robollm.runtime.memory import keep_large_buffers
 
 KEPT = 24  # messages of each kind that wait to be joined
 JOIN_S = 1.0  # longest wait for the other messages about a pick, once its verdict is there
@@ -121,7 +122,7 @@ class VerdictMonitor(Node):
             )
             for name, topic in topics.items()
         ]
-        self.create_timer(0.05, self._join)
+        self.create_timer(0.05, self._join, clock=STEADY)
 
     def ready(self) -> bool:
         """True once the nodes are active and found: nothing they say will be missed."""
@@ -296,6 +297,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             flush=True,
         )
 
+    keep_large_buffers()
     rclpy.init(args=raw)
     end = time.monotonic() + args.timeout
     announced = False

@@ -47,7 +47,7 @@ class Region:
         h, w = self.frame.hw
         if self.box is None:
             return 0, 0, w, h
-        box = np.array(self.box, np.float32)
+        box = np.array(self.box, np.float64)
         outside = not np.isfinite(box).all() or bool(
             box[2] <= box[0]
             or box[3] <= box[1]

@@ -60,6 +60,14 @@ class Segmenter:
         """
         with laps.stage("heads"):
             boxes, scores, labels, masks = self._session.run({"map": features.map})
+        n = len(scores)
+        shapes = (boxes.shape, scores.shape, labels.shape, masks.shape[:1])
+        if shapes != ((n, 4), (n,), (n,), (n,)) or masks.ndim != 3:
+            raise InferenceError(
+                f"segmentation gave boxes {boxes.shape}, scores {scores.shape}, labels "
+                f"{labels.shape}, masks {masks.shape}, want (n, 4), (n,), (n,), (n, M, M)",
+                fix="export the bundle again",
+            )
         if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < len(
             self._bundle.instance_labels
         ):

@@ -28,7 +28,7 @@ _OPENVINO_NAME = "robollm_openvino"
 
 
 class Session:
-    """An ONNX model in ONNX Runtime. `run` may be called from one thread at a time.
+    """An ONNX model in ONNX Runtime. `run` may be called from several threads (ORT's promise).
 
     There is no silent fallback: asking for a provider that is not really active is an error,
     because a slow node that says nothing is worse than one that doesn't start.

@@ -54,7 +54,7 @@ class Stats:
         self._counts: dict[str, int] = {}
         self._stages: dict[str, Percentiles] = {}
         self._age = Percentiles()
-        self._done: deque[float] = deque(maxlen=WINDOW)
+        self._done: deque[float] = deque(maxlen=4096)  # 5 s at 800 Hz
 
     def count(self, kind: str, n: int = 1) -> int:
         """Add `n` to a counter and return its new value."""

@@ -6,7 +6,7 @@ import weakref
 import pytest
 
 from robollm.core.errors import MessageError
-from robollm.core.picks import ASSIGNED, HELD, SURPLUS, Pick, PickBook
+from robollm.core.picks import ASSIGNED, HELD, Pick, PickBook
 
 MS = 1_000_000
 
@@ -77,8 +77,33 @@ def test_the_first_of_two_images_of_a_view_is_kept():
     b = book()
     b.open(pick(1, 100), 0.0)
     b.add_view("low", 150 * MS, "first", 0.1)
-    assert b.add_view("low", 160 * MS, "second", 0.2) == SURPLUS
+    assert b.add_view("low", 160 * MS, "second", 0.2) == HELD
     assert b.due(2.0)[0].views == {"low": "first"}
+    assert b.drop_unclaimed(9.0) == 1
+
+
+def test_a_view_filed_under_an_older_pick_moves_when_its_own_is_announced():
+    b = book()
+    b.open(pick(1, 100), 0.0)
+    assert b.add_view("low", 250 * MS, "two", 0.1) == ASSIGNED
+    b.open(pick(2, 200), 0.2)
+    b.add_view("wall", 260 * MS, "two", 0.3)
+    (second,) = b.due(0.4)
+    assert (second.pick.pick_id, second.views) == ("p2", {"low": "two", "wall": "two"})
+    (first,) = b.due(5.0)
+    assert (first.pick.pick_id, first.views) == ("p1", {})
+
+
+def test_a_second_image_of_a_view_goes_to_the_pick_that_is_announced_later():
+    b = book()
+    b.open(pick(1, 100), 0.0)
+    b.add_view("low", 150 * MS, "one", 0.1)
+    b.add_view("low", 250 * MS, "two", 0.2)
+    b.open(pick(2, 200), 0.3)
+    assert {c.pick.pick_id: c.views for c in b.due(9.0)} == {
+        "p1": {"low": "one"},
+        "p2": {"low": "two"},
+    }
 
 
 def test_two_picks_on_one_tote_image_take_turns():
@@ -136,7 +161,7 @@ def test_held_views_that_are_too_many_for_their_pick_are_counted():
         b.add_view("low", (150 + i) * MS, i, 0.0)
     b.open(pick(1, 100), 0.1)
     assert b.due(0.1)[0].views == {"low": 0}
-    assert b.drop_unclaimed(0.1) == 2
+    assert b.drop_unclaimed(9.0) == 2
 
 
 def test_flushing_hands_out_what_waits_and_forgets_the_rest():

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from robollm.core.errors import MessageError
-from robollm.core.picks import ASSIGNED, HELD, SURPLUS, Pick, PickBook
+from robollm.core.picks import ASSIGNED, HELD, Pick, PickBook
 
 VIEWS = ("low", "wall")
 TIMEOUT = 3
@@ -23,6 +23,7 @@ class Entry:
     pick: Pick
     opened: int
     views: dict = field(default_factory=dict)
+    stamps: dict = field(default_factory=dict)
     out: bool = False
 
 
@@ -31,7 +32,7 @@ class SlowBook:
 
     def __init__(self, delay):
         self.delay = delay
-        self.entries, self.held, self.surplus = [], [], 0
+        self.entries, self.held = [], []
 
     def owner(self, stamp):
         older = [i for i, e in enumerate(self.entries) if stamp - e.pick.stamp_ns > self.delay]
@@ -40,18 +41,23 @@ class SlowBook:
     def place(self, view):
         name, stamp, item, _ = view
         at = self.owner(stamp)
-        if at is None or self.entries[at].out:
+        if at is None or self.entries[at].out or name in self.entries[at].views:
             self.held.append(view)
             return HELD
-        if name in self.entries[at].views:
-            return SURPLUS
         self.entries[at].views[name] = item
+        self.entries[at].stamps[name] = stamp
         return ASSIGNED
 
     def open(self, pick, now):
         self.entries.append(Entry(pick, now))
         waiting, self.held = self.held, []
-        self.surplus += sum(self.place(v) == SURPLUS for v in waiting)
+        new = len(self.entries) - 1
+        for e in self.entries[:-1]:
+            for name in [n for n in e.stamps if self.owner(e.stamps[n]) == new]:
+                if not e.out and e.pick.stamp_ns < pick.stamp_ns:
+                    waiting.append((name, e.stamps.pop(name), e.views.pop(name), now))
+        for view in sorted(waiting, key=lambda v: v[1]):
+            self.place(view)
 
     def due(self, now):
         ready = []
@@ -65,8 +71,7 @@ class SlowBook:
     def drop(self, now):
         old = [v for v in self.held if now - v[3] >= TIMEOUT]
         self.held = [v for v in self.held if v not in old]
-        gone, self.surplus = len(old) + self.surplus, 0
-        return gone
+        return len(old)
 
 
 class BookMachine(RuleBasedStateMachine):
@@ -90,7 +95,8 @@ class BookMachine(RuleBasedStateMachine):
             self.fast.open(pick, self.now)
             self.slow.open(pick, self.now)
 
-    @precondition(lambda self: len(self.slow.held) < PickBook.HELD_MAX)
+    # Leave room for views that an opened pick moves: the bound itself is tested elsewhere.
+    @precondition(lambda self: len(self.slow.held) < PickBook.HELD_MAX // 2)
     @rule(name=st.sampled_from(VIEWS), stamp=st.integers(1, 36))
     def view(self, name, stamp):
         self.items += 1
@@ -174,7 +180,7 @@ def test_with_little_memory_every_pick_is_still_handed_out_once_and_every_view_e
     events, memory
 ):
     book, now, opened, cases, views = PickBook(VIEWS, TIMEOUT, memory=memory), 0, 0, [], {}
-    refused = dropped = 0
+    dropped = 0
     for kind, a, b in events:
         if kind == "pick":
             with suppress(MessageError):
@@ -186,11 +192,11 @@ def test_with_little_memory_every_pick_is_still_handed_out_once_and_every_view_e
             dropped += book.drop_unclaimed(now)
         else:
             views[len(views)] = kind
-            refused += book.add_view(kind, a, len(views) - 1, now) == SURPLUS
+            book.add_view(kind, a, len(views) - 1, now)
     cases += book.due(now + TIMEOUT)
     dropped += book.drop_unclaimed(now + TIMEOUT)
     assert len(cases) == opened
     placed = [item for case in cases for item in case.views.values()]
     assert len(set(placed)) == len(placed)
     assert all(views[item] == name for case in cases for name, item in case.views.items())
-    assert len(placed) + refused + dropped == len(views)
+    assert len(placed) + dropped == len(views)

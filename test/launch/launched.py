@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -83,12 +82,7 @@ class Processes:
     def __enter__(self) -> Processes:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for process, log in self._running:
             if process.poll() is None:
                 process.send_signal(signal.SIGINT)
@@ -97,8 +91,7 @@ class Processes:
                 except subprocess.TimeoutExpired:
                     process.kill()
                     process.wait()
-            if kind:
-                print(f"---- {log.name}: exit {process.returncode}\n{log.read_text()}")
+            print(f"---- {log.name}: exit {process.returncode}\n{log.read_text()}")
         self._stack.close()
 
     def start(self, command: list[str], environment: dict[str, str]) -> subprocess.Popen[bytes]:

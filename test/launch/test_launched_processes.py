@@ -60,9 +60,9 @@ def test_every_pick_of_a_recording_gets_one_verdict(
     ).nodes
     with Listener("/robollm/defects", Detection2DArray) as verdicts:
         nodes = processes.start(perception.command, perception.environment)
-        play = processes.start(player.command, player.environment)
         # The file says `true` in a section of this node's own; the argument has to win.
         assert verdicts.parameter("/robollm/segmentation_node", "overlay", nodes) is False
+        play = processes.start(player.command, player.environment)  # we have met: no verdict lost
         verdicts.until(lambda: len(verdicts.got) >= len(picks(demo)), nodes)
         assert_answers(verdicts.got, demo)
         verdicts.until(lambda: play.poll() is not None, nodes)  # the nodes outlive the recording
@@ -94,6 +94,7 @@ def test_another_namespace_hears_a_recording_that_is_remapped_as_documented(
     player += [word for old, new in remaps.items() for word in ("-r", f"{old}:={new}")]
     with Listener("/cell1/defects", Detection2DArray) as verdicts:
         nodes = processes.start(perception.command, perception.environment)
+        assert verdicts.parameter("/cell1/defect_node", "use_sim_time", nodes) is True
         play = processes.start(player, perception.environment)
         verdicts.until(lambda: len(verdicts.got) >= len(picks(demo)), nodes)
         assert_answers(verdicts.got, demo)

@@ -118,8 +118,13 @@ def test_the_real_launch_brings_verdicts_and_ends_cleanly(
     }
     with Listener("/robollm/defects", Detection2DArray) as verdicts, Processes(tmp_path) as all_:
         launched = all_.start(command(arguments), dict(os.environ))
-        verdicts.until(lambda: len(verdicts.got) >= 6, launched)
-        verdicts.until(lambda: "bag_player-2]: process has finished" in all_.output(launched))
+        for number in range(1, 7):
+            answer = f"defect_node]: pick pick-{number:04d}: "
+            verdicts.until(lambda a=answer: a in all_.output(launched), launched)
+        assert verdicts.got  # perhaps not all: nodes and recording start at once, before we met
+        verdicts.until(
+            lambda: "bag_player-2]: process has finished" in all_.output(launched), launched
+        )
         end(launched)
         said = all_.output(launched)
     assert "[perception-1]: process has finished cleanly" in said

@@ -1,4 +1,4 @@
-"""A picking cell for tests: the nodes in a process of their own, cameras and controller in this one.
+"""A picking cell for tests: nodes in a process of their own, cameras and controller in this one.
 
 Nothing sleeps for luck: `until` spins the subscriber until something is true or a deadline passes.
 """
@@ -6,6 +6,7 @@ Nothing sleeps for luck: `until` spins the subscriber until something is true or
 from __future__ import annotations
 
 import array
+import functools
 import itertools
 import json
 import os
@@ -200,14 +201,12 @@ class Cell:
 
     def settle(self) -> None:
         """Spin until the nodes have published diagnostics twice more: what was sent is handled."""
-        before = dict(self.diagnostics)
         for _ in range(2):
             before = dict(self.diagnostics)
-            assert self.until(
-                lambda b=before: all(
-                    self.diagnostics[n] is not b[n] for n in before if n in self.diagnostics
-                )
-            )
+            assert self.until(functools.partial(self._all_new, before))
+
+    def _all_new(self, before: dict[str, object]) -> bool:
+        return all(self.diagnostics[name] is not before[name] for name in before)
 
     def _diagnose(self, msg: DiagnosticArray) -> None:
         for status in msg.status:

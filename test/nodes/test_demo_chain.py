@@ -11,9 +11,7 @@ from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection2DArray
 
 
-def test_every_recorded_pick_gets_one_verdict_and_one_identification(
-    demo, demo_station, tmp_path
-):
+def test_every_recorded_pick_gets_one_verdict_and_one_identification(demo, demo_station, tmp_path):
     truth = json.loads(demo.truth.read_text())["picks"]
     cell = Cell(demo_station, tmp_path, params={"use_sim_time": True, "view_timeout_s": 2.0})
     try:

@@ -200,7 +200,9 @@ def test_silence_of_the_camera_is_reported(make_cell):
 
 def test_the_overlay_is_published_only_while_somebody_looks(cell):
     (topic,) = [
-        t for t, _ in cell.node.get_topic_names_and_types() if t == f"{cell.namespace}/overlay/compressed"
+        t
+        for t, _ in cell.node.get_topic_names_and_types()
+        if t == f"{cell.namespace}/overlay/compressed"
     ]
     cell.detections(cell.tote())
     cell.listen(CompressedImage, topic, RELIABLE, "overlay")

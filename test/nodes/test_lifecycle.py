@@ -50,8 +50,10 @@ def test_ten_times_down_and_up_again_leaves_every_node_as_it_was(make_cell):
             for node in NODES:
                 assert cell.change(node, transition), cell.log
         assert cell.until(
-            lambda: cell.tote_pub.get_subscription_count() == 1
-            and cell.view_pubs["on_arm_low"].get_subscription_count() == 2
+            lambda: (
+                cell.tote_pub.get_subscription_count() == 1
+                and cell.view_pubs["on_arm_low"].get_subscription_count() == 2
+            )
         )
         t = cell.tote()
         cell.detections(t)
@@ -86,8 +88,8 @@ def test_a_deactivated_node_answers_its_open_picks_first(make_cell):
 def configure_fails(make_cell, says, *also, **kwargs):
     cell = make_cell(wait=False, **kwargs)
     assert cell.until(lambda: cell.state("defect_node") == "unconfigured", 60), cell.log
-    assert cell.until(lambda: says in cell.values("defect_node").get("last_error", "")), cell.values(
-        "defect_node"
+    assert cell.until(lambda: says in cell.values("defect_node").get("last_error", "")), (
+        cell.values("defect_node")
     )
     assert cell.diagnostics["defect_node"].level == b"\x02"
     for text in (says, *also):
@@ -154,7 +156,11 @@ def test_a_flipped_byte_stops_configure_and_a_repaired_bundle_needs_no_restart(
 
 @pytest.mark.parametrize(
     ("ids", "says"),
-    [(["B1", "B1"], "more than once"), (["B1", ""], "missing or empty"), ([None], "missing or empty")],
+    [
+        (["B1", "B1"], "more than once"),
+        (["B1", ""], "missing or empty"),
+        ([None], "missing or empty"),
+    ],
     ids=["twice", "empty", "missing"],
 )
 def test_a_bad_manifest_stops_identification_only(make_cell, demo_station, tmp_path, ids, says):
@@ -203,7 +209,9 @@ def test_a_watched_manifest_is_reloaded_when_it_changes(make_cell, demo_station,
 def test_parameters_are_described_and_ros_refuses_what_the_settings_forbid(cell):
     names = ["min_views", "provider", "view_timeout_s"]
     answer = cell.call(
-        DescribeParameters, "defect_node/describe_parameters", DescribeParameters.Request(names=names)
+        DescribeParameters,
+        "defect_node/describe_parameters",
+        DescribeParameters.Request(names=names),
     )
     low, provider, timeout = answer.descriptors
     assert (low.integer_range[0].from_value, low.integer_range[0].to_value) == (1, 16)
@@ -240,9 +248,8 @@ def test_nodes_in_processes_of_their_own_give_the_same_answers_as_together(make_
         assert cell.until(
             lambda c=cell: c.values("identification_node").get("container") == "tote-A"
         )
-        assert cell.until(
-            lambda c=cell, n=len(executables): c.tote_pub.get_subscription_count() == min(n, 2)
-        )
+        listeners = min(len(executables), 2)
+        assert cell.until(lambda c=cell, n=listeners: c.tote_pub.get_subscription_count() == n)
         t = cell.tote()
         found = cell.detections(t)
         cell.pick_pub.publish(pick("same", t))
@@ -273,10 +280,9 @@ def test_nodes_in_processes_of_their_own_give_the_same_answers_as_together(make_
     assert answers[0] == answers[1]
 
 
-def test_a_model_that_fails_gives_uninspected_and_unknown_and_is_reported(
+def test_a_model_that_gives_nan_is_found_by_the_warm_up_and_named(
     make_cell, demo_station, tmp_path
 ):
-    """The defect and identification graphs are replaced by ones that give NaN."""
     import hashlib
 
     import onnx
@@ -315,7 +321,6 @@ def test_a_model_that_fails_gives_uninspected_and_unknown_and_is_reported(
         "bytes": len(raw),
     }
     card_file.write_text(json.dumps(card))
-    # The warm-up would notice at once; a model that fails later is what is tested here.
     cell = make_cell(station, wait=False)
     assert cell.until(lambda: "NaN or infinity in logits" in cell.log, 60), cell.log
     assert cell.processes[0].poll() is None

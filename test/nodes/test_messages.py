@@ -87,7 +87,10 @@ def test_a_box_without_area_or_number_is_refused(value):
 
 
 def test_the_mask_message_is_the_label_map_in_mono16():
-    masks = (MaskWindow(1, 2, np.ones((3, 4), np.bool_)), MaskWindow(3, 2, np.ones((3, 4), np.bool_)))
+    masks = (
+        MaskWindow(1, 2, np.ones((3, 4), np.bool_)),
+        MaskWindow(3, 2, np.ones((3, 4), np.bool_)),
+    )
     found = Detections(
         np.array([[1, 2, 5, 5], [3, 2, 7, 5]], np.float32),
         np.array([0.9, 0.8], np.float32),

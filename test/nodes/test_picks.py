@@ -197,7 +197,9 @@ def product_of(cell, p):
 def in_container(cell, container):
     cell.container_pub.publish(String(data=container))
     assert cell.until(
-        lambda: cell.values("identification_node").get("container") == (container or "none announced")
+        lambda: (
+            cell.values("identification_node").get("container") == (container or "none announced")
+        )
     ), cell.log
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from ament_index_python.packages import get_package_prefix
-
 from launch import LaunchContext, perform
 
 

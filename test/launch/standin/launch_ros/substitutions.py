@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from ament_index_python.packages import get_package_share_directory
-
 from launch import LaunchContext, perform
 
 
