@@ -45,7 +45,7 @@ def render_yaml() -> str:
     # One section: ROS lets a later, narrower one win over the command line's `-p`.
     for kind in dict.fromkeys(k for kinds in NODE_SETTINGS.values() for k in kinds):
         users = [node for node, kinds in NODE_SETTINGS.items() if kind in kinds]
-        out += ["", f"    # ---- {', '.join(users)}"]
+        out += ["", f"    ## {', '.join(users)}"]
         out += [line for opt in options(kind) for line in _lines(opt)]
     return "\n".join(out) + "\n"
 

@@ -115,8 +115,12 @@ class ImageSource:
                         f"{self._subs[kind].topic_name}: the publisher is {word}, so is this node"
                     )
                     self._subscribe(kind)
-        if self._auto_transport and offered.get("raw") and "compressed" in self._subs:
+        if not self._auto_transport:
+            return
+        if offered.get("raw") and "compressed" in self._subs:
             self._node.destroy_subscription(self._subs.pop("compressed"))
+        elif not offered.get("raw") and "compressed" not in self._subs:
+            self._subscribe("compressed")
 
     def _incompatible(self, topic: str, event: Any) -> None:
         if self._auto_qos:

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from robollm.cli import gallery, segment
-from robollm.cli.generate import DOCS, OWN, SHARED, YAML, render_docs, render_yaml
+from robollm.cli.generate import DOCS, YAML, render_docs, render_yaml
 from robollm.cli.main import VERBS, app
 from robollm.cli.options import take
 from robollm.core.config import from_mapping, options
@@ -27,8 +27,9 @@ PAIRS = [
     for name, (command, kinds) in COMMANDS.items()
     for kind in kinds
     for o in options(kind)
+    if o.name != "overlay"  # a node's; the command has --draw
 ]
-SECTIONS = {"/**": SHARED} | {f"/**/{node}": (kind,) for node, kind in OWN.items()}
+SECTIONS = {"/**": tuple(dict.fromkeys(k for kinds in NODE_SETTINGS.values() for k in kinds))}
 
 
 # YAML
@@ -62,8 +63,7 @@ def test_the_parameter_file_is_accepted_by_the_settings():
 def test_the_parameter_file_serves_every_setting_of_every_node():
     got = sections(render_yaml())
     for node, kinds in NODE_SETTINGS.items():
-        there = set(got["/**"]) | set(got[f"/**/{node}"])
-        assert {o.name for kind in kinds for o in options(kind)} <= there
+        assert {o.name for kind in kinds for o in options(kind)} <= set(got["/**"]), node
 
 
 def test_every_setting_is_explained_above_its_line():

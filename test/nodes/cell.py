@@ -107,6 +107,8 @@ class Cell:
         namespace: of everything.
         wait: for all nodes to be active.
         text: parameter file as text, in place of the usual one.
+        views: names of the post-pick views.
+        publishers: False: somebody else is camera and controller.
     """
 
     _count = itertools.count()
@@ -121,6 +123,7 @@ class Cell:
         wait: bool = True,
         text: str | None = None,
         views: tuple[str, ...] = ("on_arm_low", "tote_wall"),
+        publishers: bool = True,
     ) -> None:
         self.namespace = f"/cell{os.getpid()}_{next(self._count)}"
         values = {
@@ -157,26 +160,29 @@ class Cell:
             self.listen(kind, topic, profile)
         self.diagnostics: dict[str, object] = {}
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self._diagnose, RELIABLE)
-        create = self.node.create_publisher
-        self.tote_pub = create(Image, "image", RELIABLE)
-        self.pick_pub = create(Detection2D, "pick", RELIABLE)
-        self.container_pub = create(String, "container", LATCHED)
-        self.view_pubs = {v: create(Image, f"views/{v}/image", RELIABLE) for v in views}
+        if publishers:
+            create = self.node.create_publisher
+            self.tote_pub = create(Image, "image", RELIABLE)
+            self.pick_pub = create(Detection2D, "pick", RELIABLE)
+            self.container_pub = create(String, "container", LATCHED)
+            self.view_pubs = {v: create(Image, f"views/{v}/image", RELIABLE) for v in views}
         self._last_ns = 0
         self.shared_memory_before = shared_memory("self")
         self.logs = [folder / f"{name}.log" for name in executables]
         self.processes = [self._start(n, f) for n, f in zip(executables, self.logs, strict=True)]
         if wait:
-            own = [n for n in NODES if "perception" in executables or n in executables]
-            assert self.until(lambda: all(self.state(n) == "active" for n in own), 60), self.log
-            pubs = [self.pick_pub, *self.view_pubs.values()]
-            if "defect_node" in own or "identification_node" in own:
-                users = len(set(own) - {"segmentation_node"})
-                assert self.until(
-                    lambda: all(p.get_subscription_count() >= users for p in pubs), 20
-                )
-            if "segmentation_node" in own:
-                assert self.until(lambda: self.tote_pub.get_subscription_count() >= 1, 20)
+            self._wait(executables, publishers)
+
+    def _wait(self, executables: tuple[str, ...], publishers: bool) -> None:
+        own = [n for n in NODES if "perception" in executables or n in executables]
+        assert self.until(lambda: all(self.state(n) == "active" for n in own), 60), self.log
+        if not publishers:
+            return
+        for_picks = [self.pick_pub, *self.view_pubs.values()]
+        users = len(set(own) - {"segmentation_node"})
+        assert self.until(lambda: all(p.get_subscription_count() >= users for p in for_picks), 20)
+        if "segmentation_node" in own:
+            assert self.until(lambda: self.tote_pub.get_subscription_count() >= 1, 20)
 
     def _start(self, name: str, log: Path) -> subprocess.Popen:
         command = [
