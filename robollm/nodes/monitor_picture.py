@@ -58,6 +58,8 @@ def compose(
         panels.append(_pad(column, height))
     row = np.hstack(panels)
     colour = {NOMINAL: overlay.GOOD, UNINSPECTED: overlay.DOUBT}.get(verdict[0], overlay.BAD)
+    if not trained:  # a green "nominal" of random weights would be a lie
+        colour = overlay.GREY
     text = (
         f"{pick_id}: {verdict[0]} {verdict[1]:.2f} on {len(evidence)} views   "
         f"product {product[0]} {product[1]:.2f}"
