@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
@@ -138,6 +139,13 @@ class PerceptionNode(LifecycleNode, ABC):
         self._error = f"{what}: {error.what}"
         self.get_logger().error(f"{what}: {error}", throttle_duration_sec=2.0)
 
+    def crashed(self, what: str, error: Exception) -> None:
+        """Count and log, with its traceback, an error that nobody foresaw."""
+        self.stats.count("internal_error")
+        self._error = f"internal error on {what}: {error!r}"
+        trace = "".join(traceback.format_exception(error))
+        self.get_logger().error(f"{self._error}\n  fix: please report this\n{trace}")
+
     def finished(self, laps: Laps, stamp_ns: int) -> None:
         """Account for one finished item."""
         age_ms = (self.get_clock().now().nanoseconds - stamp_ns) / 1e6
@@ -242,8 +250,12 @@ class PerceptionNode(LifecycleNode, ABC):
     def _work(self, box: Mailbox[Any, Any]) -> None:
         while not box.closed or box.waiting:
             item = box.get(timeout_s=0.5)
-            if item is not None:
+            if item is None:
+                continue
+            try:
                 self.process(item)
+            except Exception as e:  # our mistake; a dead worker would answer nothing any more
+                self.crashed(type(item).__name__, e)
 
     # Services, parameters, time.
 

@@ -76,6 +76,10 @@ class DefectNode(PerceptionNode):
             self.failed(f"pick {pick.pick_id}", e)
             self._answer(pick, *uninspected(self._desk.views, f"the model failed: {e.what}"))
             return
+        except Exception as e:  # whatever it is, the controller waits for an answer
+            self.crashed(f"pick {pick.pick_id}", e)
+            self._answer(pick, *uninspected(self._desk.views, f"internal error: {e!r}"))
+            return
         with laps.stage("publish"):
             self._answer(pick, verdict, evidence)
         newest = max((e.stamp_ns for e in evidence), default=0) or pick.stamp_ns

@@ -207,6 +207,9 @@ class IdentificationNode(PerceptionNode):
         except InferenceError as e:
             self.failed(f"pick {pick.pick_id}", e)
             answer = Identification.nothing(f"the model failed: {e.what}")
+        except Exception as e:  # whatever it is, the controller waits for an answer
+            self.crashed(f"pick {pick.pick_id}", e)
+            answer = Identification.nothing(f"internal error: {e!r}")
         with laps.stage("publish"):
             self._answer(pick, answer)
         self.finished(laps, pick.stamp_ns)

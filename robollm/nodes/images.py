@@ -55,7 +55,7 @@ class ImageSource:
         self._on_arrival = on_arrival
         self._on_bad = on_bad
         self._last_s = time.monotonic()
-        self._last_stamp = 0
+        self._last = ("", 0)
         best_effort = config.image_qos == "best_effort"
         self._best_effort = {"raw": best_effort, "compressed": best_effort}
         self._topics = {"raw": topic, "compressed": f"{topic}/compressed"}
@@ -137,7 +137,7 @@ class ImageSource:
         except FrameError as e:
             self._on_bad(self.stream, e)
             return
-        self._arrived(Arrival(frame.stamp_ns, lambda: frame))
+        self._arrived("raw", Arrival(frame.stamp_ns, lambda: frame))
 
     def _take_compressed(self, msg: CompressedImage) -> None:
         try:
@@ -145,11 +145,21 @@ class ImageSource:
         except FrameError as e:
             self._on_bad(self.stream, e)
             return
-        self._arrived(Arrival(ns, lambda: messages.decode_compressed(msg, self.stream)))
+        self._arrived(
+            "compressed", Arrival(ns, lambda: messages.decode_compressed(msg, self.stream))
+        )
 
-    def _arrived(self, arrival: Arrival) -> None:
+    def _arrived(self, kind: str, arrival: Arrival) -> None:
         self._last_s = time.monotonic()
-        if arrival.stamp_ns == self._last_stamp:
-            return  # the same image by the other transport, before `_look` chose one
-        self._last_stamp = arrival.stamp_ns
+        last_kind, last_stamp = self._last
+        if arrival.stamp_ns == last_stamp:
+            if kind == last_kind:  # else: the same image both ways, before `_look` chose one
+                error = FrameError(
+                    f"stamp {last_stamp / 1e9:.9f} s is the one of the image before",
+                    kind="repeated_stamp",
+                    fix="let the camera driver stamp every image with its own capture time",
+                )
+                self._on_bad(self.stream, error)
+            return
+        self._last = (kind, arrival.stamp_ns)
         self._on_arrival(self.stream, arrival)

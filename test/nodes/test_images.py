@@ -115,6 +115,15 @@ def test_a_bad_image_is_counted_and_named_and_never_becomes_a_result(cell, kind)
     cell.detections(cell.tote())  # and the node lives on
 
 
+def test_an_image_with_the_stamp_of_the_one_before_is_refused_and_counted(cell):
+    before = cell.count("segmentation_node", "repeated_stamp")
+    t = cell.tote()
+    cell.detections(t)
+    cell.tote(t, seed=2)
+    assert cell.until(lambda: cell.count("segmentation_node", "repeated_stamp") == before + 1)
+    cell.detections(cell.tote())
+
+
 @pytest.mark.parametrize("kind", BAD)
 def test_a_bad_view_is_counted_and_its_pick_is_answered_without_it(cell, kind):
     from cell import pick
