@@ -37,8 +37,8 @@ check: lint types imports ## lint, types and imports
 docs-gen: setup ## write what is generated from the code: config and docs
 	@$(ENV); robollm generate
 
-bench: setup ## measure speed on this machine, into bench/results (BENCH_ARGS)
-	@$(ENV); robollm bench $(BENCH_ARGS)
+bench: setup ## measure on this machine, side by side, into results/*.json
+	@$(ENV); python bench/ros_overhead.py; python bench/memory.py
 
 lock: setup ## pin in requirements/ what .venv holds now
 	@$(ENV); python tools/lock.py

@@ -10,7 +10,9 @@ from robollm.gallery.manifest import load_manifests
 
 def own(tmp_path, **content):
     path = tmp_path / "manifest.json"
-    path.write_text(json.dumps({"format": "robollm-manifest", **content}), encoding="utf-8")
+    path.write_text(
+        json.dumps({"format": "robollm-manifest", "format_version": 1, **content}), encoding="utf-8"
+    )
     return path
 
 
@@ -117,8 +119,8 @@ def test_the_demo_manifest_is_one_of_ours(demo):
 @pytest.mark.parametrize(
     "text",
     [
-        '{"format": "robollm-manifest", "containers": {"a": ["B1"], "a": ["B2"]}}',
-        '{"format": "robollm-manifest", "products": {"a": {}, "a": {}}, "containers": {"c": []}}',
+        '{"format": "robollm-manifest", "format_version": 1, "containers": {"a": ["B1"], "a": ["B2"]}}',
+        '{"format": "robollm-manifest", "format_version": 1, "products": {"a": {}, "a": {}}, "containers": {"c": []}}',
         '{"a": 1, "a": 2}',
     ],
 )
@@ -183,7 +185,7 @@ def test_a_csv_with_a_header_only_is_refused(tmp_path):
 def test_a_weight_is_a_number_from_zero(tmp_path, weight):
     path = tmp_path / "manifest.json"
     path.write_text(
-        '{"format": "robollm-manifest", "containers": {"a": ["B1"]},'
+        '{"format": "robollm-manifest", "format_version": 1, "containers": {"a": ["B1"]},'
         f' "products": {{"B1": {{"weight_kg": {weight}}}}}}}'
     )
     assert "product 'B1'" in refusal(path)
@@ -239,3 +241,19 @@ def test_csv_that_is_not_utf_8_is_refused(tmp_path):
 def test_a_missing_file_and_an_empty_folder_say_so(tmp_path):
     assert "does not exist" in refusal(tmp_path / "nothing.json")
     assert "has no */container.json" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("version", [None, 2, "1"])
+def test_a_manifest_of_another_version_is_refused(tmp_path, version):
+    said = refusal(own(tmp_path, format_version=version, containers={"a": ["B1"]}))
+    assert f"format_version {version!r}" in said
+
+
+def test_a_csv_with_half_of_the_dimensions_is_refused_by_line(tmp_path):
+    said = refusal(csv(tmp_path, "container_id,product_id,length_m,width_m\nA,B1,0.1,0.2\n"))
+    assert "line 2" in said
+
+
+def test_spaces_around_ids_in_csv_are_not_part_of_them(tmp_path):
+    found = load_manifests(csv(tmp_path, "container_id,product_id\n A , B1\n"))
+    assert found.containers == {"A": frozenset({"B1"})}

@@ -214,7 +214,9 @@ def test_products_without_a_reference_are_listed():
 
 def test_a_catalogue_is_found_beside_its_manifest(folder):
     manifest = folder.parent / "manifest.json"
-    manifest.write_text('{"format": "robollm-manifest", "containers": {"one": ["a", "x"]}}')
+    manifest.write_text(
+        '{"format": "robollm-manifest", "format_version": 1, "containers": {"one": ["a", "x"]}}'
+    )
     for gallery in ("", str(folder)):
         stock = load_catalogue(str(manifest), gallery, **MADE_BY)
         assert stock.allowed("one") == ({"a"}, "")
@@ -225,7 +227,9 @@ def test_a_catalogue_needs_a_manifest_and_a_gallery(tmp_path):
     with pytest.raises(ManifestError, match="no manifest is set"):
         load_catalogue("", "", **MADE_BY)
     manifest = tmp_path / "manifest.json"
-    manifest.write_text('{"format": "robollm-manifest", "containers": {"one": ["a"]}}')
+    manifest.write_text(
+        '{"format": "robollm-manifest", "format_version": 1, "containers": {"one": ["a"]}}'
+    )
     with pytest.raises(GalleryError, match="looked for by default"):
         load_catalogue(str(manifest), "", **MADE_BY)
     with pytest.raises(GalleryError, match=r"there is no gallery\.json"):

@@ -90,9 +90,17 @@ def picture(seed: int, hw=(240, 320)):
     return cv2.resize(small, (hw[1], hw[0]), interpolation=cv2.INTER_CUBIC)
 
 
+def processes() -> list[str]:
+    """The ids of all processes."""
+    return [p.name for p in Path("/proc").iterdir() if p.name.isdigit()]
+
+
 def shared_memory(process: int | str) -> set[Path]:
-    """The Fast DDS files in /dev/shm that a process has mapped."""
-    lines = Path(f"/proc/{process}/maps").read_text().splitlines()
+    """The Fast DDS files in /dev/shm that a process has mapped; none if it is gone."""
+    try:
+        lines = Path(f"/proc/{process}/maps").read_text().splitlines()
+    except OSError:
+        return set()
     return {Path(line.split()[-1]) for line in lines if "/dev/shm/" in line and "fastdds" in line}
 
 
