@@ -119,8 +119,8 @@ def test_the_demo_manifest_is_one_of_ours(demo):
 @pytest.mark.parametrize(
     "text",
     [
-        '{"format": "robollm-manifest", "format_version": 1, "containers": {"a": ["B1"], "a": ["B2"]}}',
-        '{"format": "robollm-manifest", "format_version": 1, "products": {"a": {}, "a": {}}, "containers": {"c": []}}',
+        '{"format": "robollm-manifest", "containers": {"a": ["B1"], "a": ["B2"]}}',
+        '{"format": "robollm-manifest", "products": {"a": {}, "a": {}}, "containers": {"c": []}}',
         '{"a": 1, "a": 2}',
     ],
 )
