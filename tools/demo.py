@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -34,10 +35,9 @@ def robollm(*args: str) -> None:
 def prepare(out: Path) -> tuple[Path, Path, int]:
     """Make bundle, bag, manifest and gallery; returns bundle, data and the number of picks."""
     bundle, data = out / "bundle", out / "data"
-    if not (bundle / "bundle.json").is_file():
-        robollm("sketch-bundle", "--out", str(bundle))
-    if not (data / "truth.json").is_file():
-        robollm("demo-data", "--out", str(data))
+    shutil.rmtree(data, ignore_errors=True)
+    robollm("sketch-bundle", "--out", str(bundle))
+    robollm("demo-data", "--out", str(data))
     robollm(
         *("gallery", "build", "--images", str(data / "references"), "--out", str(data / "gallery")),
         *("--bundle", str(bundle), "--allow-untrained"),

@@ -7,12 +7,15 @@ the meantime moves when the right pick is announced. A pick whose views never co
 time limit with what there is.
 
 What the controller must keep to: the tote image of a pick is newer than the last view of the pick
-before, and a pick is announced when it is executed.
+before, and a pick is announced when it is executed, so that its message is here before its views
+are (by seconds, as a rule). One limit follows: a pick is answered as soon as it is complete. If
+the view that completed it belonged to a pick whose message came later still, it can't move any
+more.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
 from robollm.core.errors import MessageError
@@ -68,6 +71,7 @@ class _Held(Generic[V]):
     stamp_ns: int
     item: V
     since_s: float
+    owner: Pick | None = None  # whose it was when it came, if anybody's
 
 
 class PickBook(Generic[V]):
@@ -122,7 +126,11 @@ class PickBook(Generic[V]):
         closed = [k for k in self._known if not any(c.pick is k for c in self._open)]
         for k in closed[: max(0, len(closed) - self._memory)]:
             self._known = [other for other in self._known if other is not k]
-        loose, self._held = self._held, []
+        # A view that came for another pick on the same tote image stays that pick's: a missing
+        # view is uninspected, a wrong one may be a false nominal.
+        same = [h for h in self._held if h.owner and h.owner.stamp_ns == pick.stamp_ns]
+        loose = [h for h in self._held if not any(h is k for k in same)]
+        self._held = same
         for case in self._open:
             for name, ns in list(case.stamps_ns.items()):
                 # Strictly newer: two picks on one tote image take turns.
@@ -178,7 +186,7 @@ class PickBook(Generic[V]):
         owner = self._owner(view.stamp_ns)
         case = next((c for c in self._open if c.pick is owner), None)
         if case is None or view.name in case.views:
-            self._held.append(view)
+            self._held.append(replace(view, owner=owner))
             self._squeezed_out += len(self._held) > self.HELD_MAX
             self._held = self._held[-self.HELD_MAX :]
             return HELD

@@ -14,13 +14,14 @@ from rclpy.clock import JumpThreshold, TimeJump
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
+from rclpy.publisher import Publisher
 from rclpy.timer import Timer
 from std_srvs.srv import SetBool
 
 from robollm.core.errors import ConfigError, FrameError, MessageError, RobollmError
 from robollm.core.settings import NODE_SETTINGS, NodeConfig, RuntimeConfig
 from robollm.nodes import params, qos
-from robollm.nodes.health import ERROR, WARN, Report, rss_mb
+from robollm.nodes.health import ERROR, Report, rss_mb
 from robollm.nodes.images import STEADY, ImageSource
 from robollm.runtime.mailbox import Mailbox
 from robollm.runtime.perceiver import Perceiver
@@ -58,7 +59,8 @@ class PerceptionNode(LifecycleNode, ABC):
         self.box: Mailbox[Any, Any] = Mailbox()
         self.perceiver: Perceiver | None = None
         self.enabled = True
-        self.last: dict[str, object] = {}
+        self.last: dict[str, object] = {}  # replaced as a whole: two threads read it
+        self.must_arrive: list[Publisher[Any]] = []  # waited for before the node stops
         self._runtime: RuntimeConfig | None = None
         self._worker: threading.Thread | None = None
         self._sources: list[ImageSource] = []
@@ -94,6 +96,9 @@ class PerceptionNode(LifecycleNode, ABC):
     @abstractmethod
     def time_jumped_back(self) -> None:
         """A bag started again: forget what was kept by stamp."""
+
+    def abandon(self, item: Any) -> None:
+        """Answer a kept item without work, because the node stops (in the worker's thread)."""
 
     def unload(self) -> None:
         """Free what `load` made (in cleanup)."""
@@ -137,13 +142,17 @@ class PerceptionNode(LifecycleNode, ABC):
         """Count and log a failure of a model on one input."""
         self.stats.count("inference_error")
         self._error = f"{what}: {error.what}"
-        self.get_logger().error(f"{what}: {error}", throttle_duration_sec=2.0)
+        self.get_logger().error(f"{what}: {error}")
 
     def crashed(self, what: str, error: Exception) -> None:
         """Count and log, with its traceback, an error that nobody foresaw."""
         self.stats.count("internal_error")
         self._error = f"internal error on {what}: {error!r}"
         trace = "".join(traceback.format_exception(error))
+        now = time.monotonic()
+        if now - self._said.get((what, "crash"), -LOG_S) < LOG_S:
+            return
+        self._said[what, "crash"] = now
         self.get_logger().error(f"{self._error}\n  fix: please report this\n{trace}")
 
     def finished(self, laps: Laps, stamp_ns: int) -> None:
@@ -175,6 +184,10 @@ class PerceptionNode(LifecycleNode, ABC):
             self._error = f"configure failed: {e.what}"
             self.get_logger().error(f"configure failed: {e}")
             return FAILURE
+        except Exception as e:  # rclpy would swallow it without a word
+            self.crashed("configure", e)
+            self._release()
+            return FAILURE
         self._error = ""
         bundle = self.perceiver.bundle
         self.get_logger().info(f"bundle {bundle.title} on {self.perceiver.provider}")
@@ -191,7 +204,13 @@ class PerceptionNode(LifecycleNode, ABC):
         result = super().on_activate(state)
         self._worker.start()
         self._active = True
-        self.start()
+        try:
+            self.start()
+        except Exception as e:  # a topic name that ROS refuses, say; rclpy would swallow it
+            self._halt()
+            self.crashed("activate", e)
+            super().on_deactivate(state)
+            return FAILURE
         return result
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -238,9 +257,16 @@ class PerceptionNode(LifecycleNode, ABC):
         self._worker.join(STOP_S)
         self._dropped += self.box.dropped
         self.box.dropped = 0
-        return not self._worker.is_alive()
+        if self._worker.is_alive():
+            return False
+        for publisher in self.must_arrive:
+            publisher.wait_for_all_acked(Duration(seconds=1))
+        return True
 
     def _release(self) -> None:
+        if self._worker is not None and self._worker.is_alive():
+            self.get_logger().error("a model run does not end: its models stay in memory")
+            return
         if self._runtime is not None:
             self.unload()
             self.station.release(self._runtime)
@@ -253,7 +279,10 @@ class PerceptionNode(LifecycleNode, ABC):
             if item is None:
                 continue
             try:
-                self.process(item)
+                if box.closed:
+                    self.abandon(item)
+                else:
+                    self.process(item)
             except Exception as e:  # our mistake; a dead worker would answer nothing any more
                 self.crashed(type(item).__name__, e)
 
@@ -295,28 +324,14 @@ class PerceptionNode(LifecycleNode, ABC):
             "state", "active" if self._active else "inactive" if self.perceiver else "unconfigured"
         )
         r.put("enabled", self.enabled)
-        p = self.perceiver
-        if p:
-            r.hardware_id = p.bundle.sha256[:12]
-            r.put("bundle", f"{p.bundle.name} {p.bundle.version}")
-            r.put("bundle_sha256", p.bundle.sha256)
-            r.put("bundle_status", p.bundle.status)
-            r.put("provider", p.provider)
-            r.put("backbone_runs", p.backbone.runs)
-            r.put("backbone_cache_hits", p.backbone.cache_hits)
-            if not p.bundle.trained:
-                r.problems.append((WARN, "UNTRAINED bundle: results mean nothing"))
+        if self.perceiver:
+            r.add_models(self.perceiver)
         if self._error:
             r.problems.append((ERROR, self._error))
             r.put("last_error", self._error)
         r.problems.extend(self._silences())
-        r.put("rate_hz", self.stats.rate_hz(now))
-        r.put_all("age_ms_", dict(zip(("p50", "p95"), self.stats.age_ms(), strict=True)))
         r.put("dropped_frames", self._dropped + self.box.dropped)
-        for name, (p50, p95) in self.stats.stages_ms().items():
-            r.put(f"stage_{name}_ms_p50", p50)
-            r.put(f"stage_{name}_ms_p95", p95)
-        r.put_all("count_", self.stats.counts())
+        r.add_stats(self.stats, now)
         r.put_all("last_", self.last)
         r.put("rss_mb", rss_mb())
         self.report_more(r)

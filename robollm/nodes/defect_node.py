@@ -36,6 +36,7 @@ class DefectNode(PerceptionNode):
         self._evidence = self.create_lifecycle_publisher(
             Detection2DArray, "defects/views", qos.RESULTS, qos_overriding_options=qos.overridable()
         )
+        self.must_arrive = [self._evidence, self._verdicts]
         self._desk: PickDesk | None = None
 
     def load(self, perceiver: Perceiver) -> None:
@@ -43,13 +44,13 @@ class DefectNode(PerceptionNode):
 
     def start(self) -> None:
         """Listen to picks and views."""
-        self._desk = PickDesk(self, on_case=self._take, containers=False)
+        self._desk = PickDesk(self, on_case=self._take)
 
     def stop(self) -> None:
         """Answer the open picks: uninspected."""
         if self._desk:
             for case in self._desk.close():
-                self._answer(case.pick, *uninspected(self._desk.views, "the node was stopped"))
+                self.abandon(case)
 
     def time_jumped_back(self) -> None:
         """Answer the open picks with what there is."""
@@ -84,8 +85,13 @@ class DefectNode(PerceptionNode):
             self._answer(pick, verdict, evidence)
         newest = max((e.stamp_ns for e in evidence), default=0) or pick.stamp_ns
         self.finished(laps, newest)
-        self.last.update({f"{name}_ms": ms for name, ms in laps.ms.items()})
+        self.last = {**self.last, **{f"{name}_ms": ms for name, ms in laps.ms.items()}}
         self.publish_diagnostics()
+
+    def abandon(self, item: Case[Arrival]) -> None:
+        """The node stops before this pick's turn: uninspected."""
+        views = self._desk.views if self._desk else ()
+        self._answer(item.pick, *uninspected(views, "the node was stopped"))
 
     def report_more(self, report: Report) -> None:
         """How many picks wait for views."""

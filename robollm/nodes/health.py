@@ -9,6 +9,9 @@ from pathlib import Path
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
+from robollm.runtime.perceiver import Perceiver
+from robollm.runtime.timing import Stats
+
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 
 
@@ -39,6 +42,28 @@ class Report:
         """Add several facts under a prefix."""
         for key, value in values.items():
             self.put(f"{prefix}{key}", value)
+
+    def add_models(self, perceiver: Perceiver) -> None:
+        """Which models run, and a warning if they are untrained."""
+        bundle = perceiver.bundle
+        self.hardware_id = bundle.sha256[:12]
+        self.put("bundle", f"{bundle.name} {bundle.version}")
+        self.put("bundle_sha256", bundle.sha256)
+        self.put("bundle_status", bundle.status)
+        self.put("provider", perceiver.provider)
+        self.put("backbone_runs", perceiver.backbone.runs)
+        self.put("backbone_cache_hits", perceiver.backbone.cache_hits)
+        if not bundle.trained:
+            self.problems.append((WARN, "UNTRAINED bundle: results mean nothing"))
+
+    def add_stats(self, stats: Stats, now_s: float) -> None:
+        """Rate, age, stage times and counters."""
+        self.put("rate_hz", stats.rate_hz(now_s))
+        self.put_all("age_ms_", dict(zip(("p50", "p95"), stats.age_ms(), strict=True)))
+        for name, (p50, p95) in stats.stages_ms().items():
+            self.put(f"stage_{name}_ms_p50", p50)
+            self.put(f"stage_{name}_ms_p95", p95)
+        self.put_all("count_", stats.counts())
 
     def status(self, summary: str) -> DiagnosticStatus:
         """The message; `summary` is its text when nothing is wrong."""

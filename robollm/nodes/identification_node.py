@@ -17,7 +17,7 @@ from robollm.core.settings import IdentificationConfig, PickConfig
 from robollm.gallery.catalogue import Catalogue, load_catalogue
 from robollm.nodes import messages, qos
 from robollm.nodes.base import PerceptionNode
-from robollm.nodes.health import Report
+from robollm.nodes.health import WARN, Report
 from robollm.nodes.pick_desk import PickDesk
 from robollm.nodes.run import run
 from robollm.runtime.arrival import Arrival
@@ -61,6 +61,7 @@ class IdentificationNode(PerceptionNode):
         )
         self.create_service(Trigger, "~/reload_manifest", self._on_reload)
         self.steady_timer(WATCH_S, self._watch)
+        self.must_arrive = [self._picks]
         self._catalogue: Catalogue | None = None
         self._files: tuple[tuple[str, int], ...] = ()
         self._desk: PickDesk | None = None
@@ -89,12 +90,14 @@ class IdentificationNode(PerceptionNode):
             )
 
     def unload(self) -> None:
-        """Free gallery and manifest."""
+        """Free gallery, manifest and tote images."""
         self._catalogue = None
+        if not self.station.segments_here:
+            self.station.frames.clear()
 
     def start(self) -> None:
         """Listen to instances, picks and views."""
-        self._desk = PickDesk(self, on_case=self._take_case, containers=True)
+        self._desk = PickDesk(self, on_case=self._take_case, on_container=self._container_changed)
         self._sub = self.create_subscription(
             Detection2DArray,
             "detections",
@@ -112,7 +115,7 @@ class IdentificationNode(PerceptionNode):
         if self._sub:
             self.destroy_subscription(self._sub)
         for case in self._desk.close() if self._desk else ():
-            self._answer(case.pick, Identification.nothing("the node was stopped"))
+            self.abandon(case)
 
     def time_jumped_back(self) -> None:
         """Answer the open picks with what there is, forget old tote images."""
@@ -128,14 +131,37 @@ class IdentificationNode(PerceptionNode):
         else:
             self._name_pick(item)
 
+    def abandon(self, item: _Tote | Case[Arrival]) -> None:
+        """The node stops before this pick's turn: unknown."""
+        if isinstance(item, Case):
+            self._answer(item.pick, Identification.nothing("the node was stopped"))
+
     def report_more(self, report: Report) -> None:
         """Gallery and manifest sizes, the container in front of the arm."""
         report.put("waiting_picks", self._desk.waiting if self._desk else 0)
+        if self._stranger():
+            report.problems.append((WARN, f"container {self._stranger()!r} is not in the manifest"))
         report.put("container", (self._desk.container if self._desk else None) or "none announced")
         if self._catalogue:
             report.put("gallery_products", len(self._catalogue.gallery.products))
             report.put("manifest_containers", len(self._catalogue.manifests.containers))
             report.put("products_without_reference", len(self._catalogue.without_reference()))
+
+    def _stranger(self) -> str | None:
+        """The announced container, if no manifest knows it."""
+        container = self._desk.container if self._desk else None
+        known = self._catalogue.manifests.containers if self._catalogue else {}
+        return container if container is not None and container not in known else None
+
+    def _container_changed(self) -> None:
+        if self._stranger():
+            error = MessageError(
+                f"container {self._stranger()!r} is not in the manifest: every product in it is "
+                "unknown",
+                kind="unknown_container",
+                fix="add it to the manifest, then call ~/reload_manifest",
+            )
+            self.refuse("container", error)
 
     def _take_detections(self, msg: Detection2DArray) -> None:
         if not self.enabled:
@@ -152,6 +178,7 @@ class IdentificationNode(PerceptionNode):
         except (FrameError, MessageError) as e:
             self.refuse("detections", e)
             return
+        self.station.frames.mark_used(ns)  # a pick may be planned on it
         container = self._desk.container if self._desk else None
         self.box.put(_Tote(arrival, msg, container))
 
@@ -206,14 +233,16 @@ class IdentificationNode(PerceptionNode):
             )
         except InferenceError as e:
             self.failed(f"pick {pick.pick_id}", e)
-            answer = Identification.nothing(f"the model failed: {e.what}")
+            self._answer(pick, Identification.nothing(f"the model failed: {e.what}"))
+            return
         except Exception as e:  # whatever it is, the controller waits for an answer
             self.crashed(f"pick {pick.pick_id}", e)
-            answer = Identification.nothing(f"internal error: {e!r}")
+            self._answer(pick, Identification.nothing(f"internal error: {e!r}"))
+            return
         with laps.stage("publish"):
             self._answer(pick, answer)
         self.finished(laps, pick.stamp_ns)
-        self.last.update({f"{name}_ms": ms for name, ms in laps.ms.items()})
+        self.last = {**self.last, **{f"{name}_ms": ms for name, ms in laps.ms.items()}}
         self.publish_diagnostics()
 
     def _pre_pick(self, pick: Pick) -> PickView:
@@ -266,7 +295,14 @@ def _mtimes(config: IdentificationConfig) -> tuple[tuple[str, int], ...]:
     manifest = Path(config.manifest)
     gallery = Path(config.gallery) if config.gallery else manifest.parent / "gallery"
     files = (manifest, gallery / "gallery.json")
-    return tuple((str(f), f.stat().st_mtime_ns if f.exists() else 0) for f in files)
+    return tuple((str(f), _mtime(f)) for f in files)
+
+
+def _mtime(file: Path) -> int:
+    try:
+        return file.stat().st_mtime_ns
+    except OSError:  # gone for a moment, while somebody replaces it
+        return 0
 
 
 def main(args: list[str] | None = None) -> None:

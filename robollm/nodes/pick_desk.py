@@ -35,7 +35,7 @@ class PickDesk:
     Args:
         node: the node that owns the subscriptions.
         on_case: called once per pick, in the executor's thread.
-        containers: listen to `container`, too.
+        on_container: listen to `container`, too, and call this when the id has changed.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class PickDesk:
         node: PerceptionNode,
         *,
         on_case: Callable[[Case[Arrival]], None],
-        containers: bool,
+        on_container: Callable[[], None] | None = None,
     ) -> None:
         self._node = node
         self._on_case = on_case
@@ -62,7 +62,8 @@ class PickDesk:
             qos.RESULTS,
             qos_overriding_options=qos.overridable(),
         )
-        if containers:
+        self._on_container = on_container
+        if on_container is not None:
             self._listen_to_container(qos.LATCHED)
         for name, topic in view_topics(self._config).items():
             node.add_image_source(topic, name, self._take_view)
@@ -133,8 +134,10 @@ class PickDesk:
             self._node.refuse("container", error)
             self.container = None
             return
-        self.container = msg.data
-        self._node.get_logger().info(f"container {msg.data}")
+        self.container = msg.data.strip()
+        self._node.get_logger().info(f"container {self.container}")
+        if self._on_container is not None:
+            self._on_container()
 
     def _take_pick(self, msg: Detection2D) -> None:
         try:

@@ -44,6 +44,10 @@ class SegmentationNode(PerceptionNode):
     def load(self, perceiver: Perceiver) -> None:
         """Nothing else to load."""
 
+    def unload(self) -> None:
+        """Free the tote images."""
+        self.station.frames.clear()
+
     def start(self) -> None:
         """Announce the class names, then listen to the tote camera."""
         self._labels.publish(self._label_info())
@@ -63,6 +67,8 @@ class SegmentationNode(PerceptionNode):
         try:
             with laps.stage("decode"):
                 frame = item.frame()
+            # Before the run: newer images must not push out the one that a pick may be planned on.
+            self.station.frames.mark_used(frame.stamp_ns)
             found = self.perceiver.segment(
                 frame,
                 score_min=None if config.score_min < 0 else config.score_min,
@@ -75,7 +81,6 @@ class SegmentationNode(PerceptionNode):
         except InferenceError as e:
             self.failed("image", e)
             return
-        self.station.frames.mark_used(frame.stamp_ns)
         with laps.stage("publish"):
             self._publish(frame, found, config)
         self.finished(laps, frame.stamp_ns)

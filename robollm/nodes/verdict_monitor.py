@@ -11,7 +11,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from robollm.runtime.arrival import Arrival
 from robollm.runtime.memory import keep_large_buffers
 
 KEPT = 24  # messages of each kind that wait to be joined
+LINGER_S = 1.0  # after the last verdict
 JOIN_S = 1.0  # longest wait for the other messages about a pick, once its verdict is there
 NODES = ("defect_node", "identification_node")
 
@@ -285,12 +286,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     rows: list[Row] = []
     pool = ThreadPoolExecutor(1)  # drawing must not delay the arrival times
 
+    drawn: list[Future[None]] = []
+
     def draw(file: Path, picture: Callable[[], Any]) -> None:
-        cv2.imwrite(str(file), picture())
+        if not cv2.imwrite(str(file), picture()):
+            raise OSError(f"can't write {file}")
 
     def on_row(row: Row, picture: Callable[[], Any]) -> None:
         rows.append(row)
-        pool.submit(draw, args.out / f"{row.pick_id.replace('/', '_')}.png", picture)
+        file = args.out / f"{row.pick_id.replace('/', '_')}.png"
+        drawn.append(pool.submit(draw, file, picture))
         print(
             f"{row.pick_id}: {row.verdict} {row.score:.2f} on {len(row.views)} views, "
             f"{row.product} {row.probability:.2f}, {row.latency_ms:.0f} ms",
@@ -300,11 +305,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     keep_large_buffers()
     rclpy.init(args=raw)
     end = time.monotonic() + args.timeout
-    announced = False
+    announced, wanted = False, args.picks
     try:
         node = VerdictMonitor(PickConfig(views=tuple(args.views)), on_row)
-        while time.monotonic() < end and not 0 < args.picks <= len(rows):
+        while time.monotonic() < end:
             rclpy.spin_once(node, timeout_sec=0.2)
+            if 0 < args.picks <= len(rows):
+                end = min(end, time.monotonic() + LINGER_S)  # a second verdict would come now
+                args.picks = 0
             if not announced and node.ready():
                 announced = True
                 print("ready", flush=True)
@@ -316,6 +324,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     finally:
         pool.shutdown()
         rclpy.try_shutdown()
+    for future in drawn:
+        future.result()  # a picture that failed must not pass unnoticed
     rows.sort(key=lambda r: r.pick_id)
     text = table(rows, len(view_topics(PickConfig(views=tuple(args.views)))))
     print("\n" + text)
@@ -323,7 +333,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     (args.out / "report.md").write_text(f"Bundle {node.bundle}.{mark}\n\n{text}\n")
     card = {"bundle": node.bundle, "trained": node.trained, "picks": [asdict(r) for r in rows]}
     (args.out / "report.json").write_text(json.dumps(card, indent=1))
-    return 0 if len(rows) >= args.picks and not node.repeated else 1
+    return 0 if len(rows) >= wanted and not node.repeated else 1
 
 
 if __name__ == "__main__":

@@ -24,7 +24,8 @@ class FrameHistory:
 
     def resize(self, capacity: int) -> None:
         """Keep another number of images from the next one on."""
-        self._capacity = capacity
+        with self._lock:
+            self._capacity = capacity
 
     def add(self, arrival: Arrival) -> None:
         """Keep an image; the oldest one that nobody segmented goes first."""

@@ -115,6 +115,18 @@ def test_two_picks_on_one_tote_image_take_turns():
     assert [(c.pick.pick_id, c.views["low"]) for c in b.due(0.3)] == [("p1", "one"), ("p2", "two")]
 
 
+def test_a_late_view_is_not_given_to_the_next_pick_on_the_same_tote_image():
+    b = book("low", "wall")
+    b.open(pick(1, 100), 0.0)
+    b.add_view("low", 150 * MS, "one", 0.1)
+    assert b.due(2.0)[0].views == {"low": "one"}
+    assert b.add_view("wall", 160 * MS, "one, late", 2.1) == HELD
+    b.open(pick(2, 100), 2.2)
+    b.add_view("low", 2300 * MS, "two", 2.3)
+    b.add_view("wall", 2310 * MS, "two", 2.3)
+    assert b.due(2.4)[0].views == {"low": "two", "wall": "two"}
+
+
 def test_a_late_view_of_an_answered_pick_is_not_given_to_the_next_one():
     b = book("low")
     b.open(pick(1, 100), 0.0)

@@ -39,10 +39,10 @@ class SlowBook:
         return max(older, key=lambda i: (self.entries[i].pick.stamp_ns, i), default=None)
 
     def place(self, view):
-        name, stamp, item, _ = view
+        name, stamp, item = view[:3]
         at = self.owner(stamp)
         if at is None or self.entries[at].out or name in self.entries[at].views:
-            self.held.append(view)
+            self.held.append((*view[:4], None if at is None else self.entries[at].pick))
             return HELD
         self.entries[at].views[name] = item
         self.entries[at].stamps[name] = stamp
@@ -50,7 +50,8 @@ class SlowBook:
 
     def open(self, pick, now):
         self.entries.append(Entry(pick, now))
-        waiting, self.held = self.held, []
+        kept = [v for v in self.held if v[4] and v[4].stamp_ns == pick.stamp_ns]
+        waiting, self.held = [v for v in self.held if v not in kept], kept
         new = len(self.entries) - 1
         for e in self.entries[:-1]:
             for name in [n for n in e.stamps if self.owner(e.stamps[n]) == new]:

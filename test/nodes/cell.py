@@ -312,6 +312,9 @@ class Cell:
 
     def close(self) -> None:
         codes = self.stop()
+        for topic in ("defects", "pick_identifications"):
+            ids = [(d.id, stamp(m)) for m in self.got[topic] for d in m.detections]
+            assert len(set(ids)) == len(ids), f"a pick was answered twice on {topic}: {ids}"
         self.executor.shutdown()
         self.node.destroy_node()
         rclpy.shutdown(context=self.context)

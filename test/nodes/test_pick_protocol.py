@@ -242,6 +242,10 @@ def test_an_unknown_or_empty_container_makes_every_product_unknown(cell, contain
     cell.view("tote_wall")
     assert product_of(cell, p) == ["unknown"]
     cell.verdict(p)
+    if container:
+        assert cell.count("identification_node", "unknown_container") >= 1
+        assert f"container {container!r} is not in the manifest" in cell.log
+        assert "is not in the manifest" in cell.diagnostics["identification_node"].message
 
 
 def test_a_region_of_interest_is_what_gets_inspected(make_cell):
