@@ -140,9 +140,9 @@ def test_a_bad_view_is_counted_and_its_pick_is_answered_without_it(cell, kind):
 
 def test_a_compressed_image_gives_the_same_kind_of_result(make_cell):
     cell = make_cell()
+    cell.node.destroy_publisher(cell.tote_pub)  # nobody publishes raw images here any more
     pub = cell.node.create_publisher(CompressedImage, "image/compressed", RELIABLE)
     assert cell.until(lambda: pub.get_subscription_count())
-    cell.node.destroy_publisher(cell.tote_pub)  # nobody publishes raw images here
     t = cell.now()
     pub.publish(jpeg(picture(1), t, "tote_cam"))
     assert cell.detections(t).header.frame_id == "tote_cam"
