@@ -161,7 +161,10 @@ def _openvino_devices(ort: Any) -> list[Any]:
         if d.ep_name == want and d.device.type == ort.OrtHardwareDeviceType.CPU
     ]
     if not devices:
-        raise ModelFileError("OpenVINO offers no CPU device here", fix="set provider: cpu")
+        raise ModelFileError(
+            "OpenVINO offers no device for this processor (its plugin looks for Intel ones)",
+            fix="set provider: cpu",
+        )
     return devices
 
 
