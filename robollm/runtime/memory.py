@@ -13,8 +13,8 @@ def keep_large_buffers() -> bool:
     """Tell glibc to reuse buffers up to 32 MB instead of returning each to the kernel.
 
     By default every buffer above 128 kB is new memory, and an image is copied into half a dozen of
-    them on its way through DDS: 6 MB of first touches cost 7 ms. Measured: an image of 1080p there
-    and its label map back in 13 ms instead of 24 (bench/ros_overhead.py, machine in its result).
+    them on its way through DDS: 6 MB of first touches cost 7 ms. docs/architecture.md, "What ROS
+    costs", has what it brought; bench/ros_overhead.py measures with it.
 
     Returns:
         False where the C library is not glibc: slower, not wrong.

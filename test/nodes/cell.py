@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+import zlib
 from pathlib import Path
 
 import cv2
@@ -278,7 +279,7 @@ class Cell:
 
     def view(self, name: str, ns: int | None = None, rgb=None) -> int:
         ns = ns or self.now()
-        rgb = picture(hash(name) % 1000) if rgb is None else rgb
+        rgb = picture(zlib.crc32(name.encode()) % 1000) if rgb is None else rgb
         self.view_pubs[name].publish(image(rgb, ns, f"{name}_cam"))
         return ns
 
