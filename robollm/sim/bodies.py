@@ -5,11 +5,11 @@ from __future__ import annotations
 from functools import lru_cache
 
 from robollm.sim import damage, shapes
-from robollm.sim.world import Body, Form, Product
+from robollm.sim.world import WHOLE, Body, Form, Product
 
 
 @lru_cache(maxsize=96)
-def body_of(product: Product, form: Form = Form()) -> Body:
+def body_of(product: Product, form: Form = WHOLE) -> Body:
     """Return the body of a product in a form. Same arguments, same vertices and pixels."""
     if form.kind == "whole":
         return shapes.whole(product, form.seed)

@@ -161,6 +161,9 @@ class Form:
     piece: int = 0
 
 
+WHOLE = Form()
+
+
 @dataclass(frozen=True, slots=True)
 class Item:
     """One body in a scene.
@@ -172,7 +175,7 @@ class Item:
     instance: int
     product: Product
     poses: tuple[Pose, ...]
-    form: Form = Form()
+    form: Form = WHOLE
 
 
 @dataclass(frozen=True, slots=True)
