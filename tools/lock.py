@@ -29,7 +29,7 @@ def main() -> None:
         pins[file].append(f"{name}=={found.version}")
     heads = {
         "kilted.txt": "# ROS 2 Kilted from pip, and what builds vision_msgs against it.",
-        "dev.txt": "# Everything else that the extras cpu, eval, sim and dev bring in, on CPython 3.11.",
+        "dev.txt": "# All else that the extras cpu, eval, sim and dev bring in, on CPython 3.11.",
     }
     for file, lines in pins.items():
         head = f"{heads[file]}\n# Written by tools/lock.py.\n"
