@@ -12,7 +12,6 @@ import json
 import shlex
 import shutil
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,7 +81,6 @@ def write_sketch_bundle(
     tote_hw: tuple[int, int] = TOTE_HW,
     crop_hw: tuple[int, int] = CROP_HW,
     name: str = "sketch",
-    target_ms: float | None = None,
 ) -> Path:
     """Write the bundle's folder in one step: it is there whole, or as it was before.
 
@@ -93,24 +91,19 @@ def write_sketch_bundle(
         tote_hw: height and width of a tote's canvas, px, multiples of 16.
         crop_hw: height and width of a crop's canvas, px, multiples of 16.
         name: the bundle's name.
-        target_ms: if given, the longest that backbone and segmentation may take for one tote
-            canvas on this machine with ONNX Runtime's own number of threads, ms.
 
     Returns:
         `out`.
 
     Raises:
         ConfigError: a canvas side is no positive multiple of 16.
-        ModelFileError: `out` is something else than a bundle, or the models are slower than
-            `target_ms`. Nothing was written.
+        ModelFileError: `out` is something else than a bundle. Nothing was written.
     """
     for side in (*tote_hw, *crop_hw):
         if side < PATCH or side % PATCH:
             raise ConfigError(f"a canvas side is {side} px, want a multiple of {PATCH}")
     _refuse_foreign(out)
     models = sketch_models(seed, size, tote_hw=tote_hw, crop_hw=crop_hw)
-    if target_ms is not None:
-        _refuse_slow(models, tote_hw, target_ms)
     out.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".part", dir=out.parent))
     try:
@@ -265,25 +258,3 @@ def _put_in_place(part: Path, out: Path) -> None:
         old.replace(out)
         raise
     shutil.rmtree(old)
-
-
-def _refuse_slow(models: Models, tote_hw: tuple[int, int], target_ms: float) -> None:
-    """Time one tote canvas, the best of five, and refuse what takes longer than `target_ms`."""
-    import onnxruntime as ort  # heavy, so only where it is used
-
-    backbone, head = (
-        ort.InferenceSession(models[n].SerializeToString(), providers=["CPUExecutionProvider"])
-        for n in ("backbone", "segmentation")
-    )
-    image = to_input([tote(np.random.default_rng(0), tote_hw)])
-    times = []
-    for _ in range(6):  # the first warms up
-        start = time.perf_counter()
-        features = backbone.run(["map"], {"image": image})[0]
-        head.run(None, {"map": features})
-        times.append((time.perf_counter() - start) * 1e3)
-    if min(times) > target_ms:
-        raise ModelFileError(
-            f"one tote canvas takes {min(times):.1f} ms, want at most {target_ms:g} ms",
-            fix="ask for a smaller dim or depth, or allow more",
-        )

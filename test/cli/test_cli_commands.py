@@ -21,12 +21,11 @@ HEAVY = {"onnxruntime", "faiss", "cv2", "onnx", "numpy", "rclpy", "torch", "rosb
 @pytest.fixture(scope="module")
 def tote(tmp_path_factory):
     """A tote as a JPEG."""
-    from robollm.sim.sketch_products import catalogue
-    from robollm.sim.sketch_scene import draw_tote, scatter
+    from robollm.export.pictures import tote
 
-    rgb = draw_tote(scatter(list(catalogue())[:8], 3), "grey", 5).image
+    rgb = (tote(np.random.default_rng(5), (360, 480)) * 255).astype(np.uint8)
     path = tmp_path_factory.mktemp("tote") / "tote.jpg"
-    assert cv2.imwrite(str(path), cv2.resize(rgb[..., ::-1], (480, 360)))
+    assert cv2.imwrite(str(path), rgb[..., ::-1])
     return path
 
 

@@ -228,13 +228,6 @@ def test_a_file_is_not_overwritten(write_tiny: Write, tmp_path: Path) -> None:
     assert (tmp_path / "tiny").read_text() == "mine"
 
 
-def test_a_bundle_slower_than_allowed_is_not_written(write_tiny: Write, tmp_path: Path) -> None:
-    with pytest.raises(ModelFileError, match=r"want at most 0\.001 ms"):
-        write_tiny(target_ms=0.001)
-    assert list(tmp_path.iterdir()) == []
-    assert write_tiny(target_ms=1e6).is_dir()
-
-
 def test_a_canvas_must_be_a_multiple_of_the_patch(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="100 px, want a multiple of 16"):
         write_sketch_bundle(tmp_path / "x", tote_hw=(100, 128))

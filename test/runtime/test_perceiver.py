@@ -22,11 +22,10 @@ from robollm.runtime.timing import Laps
 
 @pytest.fixture(scope="module")
 def tote():
-    """A tote with eight products, (720, 960, 3) uint8 RGB."""
-    from robollm.sim.sketch_products import catalogue
-    from robollm.sim.sketch_scene import draw_tote, scatter
+    """A drawn tote, (720, 960, 3) uint8 RGB."""
+    from robollm.export.pictures import tote
 
-    return draw_tote(scatter(list(catalogue())[:8], 3), "grey", 5).image
+    return (tote(np.random.default_rng(5), (720, 960)) * 255).astype(np.uint8)
 
 
 def shrunk(image, hw):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -56,7 +58,7 @@ def test_half_turns_and_tiny_turns_survive_the_way_through_a_matrix(axis, angle)
 
 def test_poses_compose_as_matrices_multiply():
     poses = list(some_poses())
-    for a, b in zip(poses, poses[1:], strict=False):
+    for a, b in itertools.pairwise(poses):
         assert np.allclose(homogeneous(compose(a, b)), homogeneous(a) @ homogeneous(b))
         assert close(compose(a, inverse(a)), Pose())
 
@@ -113,7 +115,7 @@ def test_a_bent_mesh_follows_each_segment_at_its_middle_and_has_no_gap_between()
     assert np.allclose(bent[:16], rest[:16], atol=1e-6)
     assert np.allclose(bent[-6:], apply(last, rest[-6:]), atol=1e-6)
     steps = np.linalg.norm(np.diff(bent, axis=0), axis=1)
-    assert 0.015 < steps.min() < steps.max() < 0.0205
+    assert 0.015 < steps.min() < steps.max() < 0.0215
     assert bent[-1, 2] < -0.1
 
 
