@@ -16,6 +16,7 @@ VERBS = {
     "gallery": "build a product gallery from reference images",
     "generate": "write config and docs from the settings in the code",
     "segment": "find the instances of one image",
+    "sim": "simulate totes, picks and defects; make and audit datasets",
     "sketch-bundle": "write a small bundle with random weights, for tests",
 }
 

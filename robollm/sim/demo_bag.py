@@ -1,50 +1,67 @@
-"""A demo station: bag, manifest, reference pictures and truth, all drawn, all reproducible.
+"""A recorded station: bag, manifest, reference pictures and truth, all simulated, all seeded.
 
-Two totes are emptied pick by pick. The first six picks hold one of everything that a user of
-the nodes has to be ready for; see `EVENTS`. Further picks are ordinary.
+Totes are emptied pick by pick (station.py); this module puts what was photographed on ROS topics
+and a timeline. The first six picks hold one of everything that a user of the nodes has to be
+ready for; see `EVENTS`.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from robollm.core.errors import ConfigError
 from robollm.data import jpeg
 from robollm.data.bag import NS, BagWriter
-from robollm.sim.sketch_products import Product, catalogue
-from robollm.sim.sketch_scene import Item, ToteScene, draw_tote, scatter
-from robollm.sim.sketch_views import REFERENCES, VIEWS, draw_reference, draw_view
+from robollm.sim.catalogue import make_catalogue, rows
+from robollm.sim.lens import develop
+from robollm.sim.render import MujocoRenderer
+from robollm.sim.shots import ViewName
+from robollm.sim.shots_reference import reference_scene, reference_shot
+from robollm.sim.station import Event, Plan, StationPick, play
+from robollm.sim.workers import run_jobs
+from robollm.sim.world import Product
 
-EVENTS = ("nominal", "multi_pick", "no_tote_wall", "package_defect", "stranger", "nominal")
-"""What happens at each of the first picks. `stranger`: a product that its tote's manifest lacks."""
+EVENTS = (
+    *("nominal", "multi_pick", "no_tote_wall", "open", "stranger", "nominal"),
+    *("deconstruction", "nominal", "multi_pick", "nominal", "open", "nominal"),
+    *("nominal", "multi_pick", "stranger", "nominal", "no_tote_wall", "deconstruction"),
+    *("nominal", "multi_pick"),
+)
+"""What happens at each pick. `stranger`: a product that its tote's manifest lacks;
+`no_tote_wall`: a camera that delivers nothing."""
 
 CONTAINER_TOPIC = "/robollm/container"
 IMAGE_TOPIC = "/robollm/image"
 PICK_TOPIC = "/robollm/pick"
-VIEW_TOPICS = {
+VIEW_TOPICS: dict[ViewName, str] = {
     "on_arm_low": "/robollm/views/on_arm_low/image",
     "tote_wall": "/robollm/views/tote_wall/image/compressed",
 }
 
+TOTE_HW = (720, 960)  # (height, width) of a tote picture, px
+VIEW_HW = (480, 480)  # of a post-pick picture
+REFERENCE_HW = (320, 320)
+REFERENCES = 3  # pictures per product
+PRODUCTS = 16  # per tote
+
 MS = 1_000_000
 EPOCH_NS = 1_760_000_000 * NS  # the first message; October 2025
-PERIOD_NS = 1_200 * MS  # from one pick to the next
+PERIOD_NS = 1_200 * MS  # from one pick to the next, with one picture per view
 FRAME_GAPS_NS = (0, 150 * MS, 300 * MS)  # tote frames after the one that the pick is planned on
 PICK_NS = 300 * MS
-VIEW_NS = {"on_arm_low": 550 * MS, "tote_wall": 650 * MS}
+VIEW_NS: dict[ViewName, int] = {"on_arm_low": 550 * MS, "tote_wall": 650 * MS}
 LATENCY_NS = 8 * MS  # from a camera's stamp to the recorder
 
-_TOTES = {  # container -> colour, kinds of products that belong into it
-    "tote-A": ("grey", ("box", "carton", "pouch")),
-    "tote-B": ("blue", ("carton", "pouch", "bottle")),
-}
-_FILLING = 5  # products that stay in a tote, besides the ones that are picked
-_VISIBLE_PX = 200  # an instance with fewer visible pixels is not in the truth
+_CATALOGUE_SEED = 7
+_CHUNK = 4  # products that are photographed in one go
+
+U8 = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,205 +75,212 @@ class DemoFiles:
     truth: Path
 
 
-@dataclass(slots=True)
-class _Tote:
-    """One container while it is emptied; the item to pick next is the last one."""
+@dataclass(frozen=True, slots=True)
+class _Portraits:
+    """Products whose reference pictures are one job."""
 
-    name: str
-    colour: str
-    items: list[Item]
-    allowed: frozenset[str] = field(default_factory=frozenset)
+    products: tuple[Product, ...]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Pick:
-    """One pick, as planned and as it went."""
+class _Hand:
+    """Does in one process what is asked: plays a tote, or takes reference pictures."""
 
-    number: int
-    event: str
-    tote: _Tote
-    scene: ToteScene
-    held: tuple[Item, ...]  # the target first
-    items: tuple[Item, ...]  # everything in the tote before the pick
-    stamp_ns: int
-
-    @property
-    def label(self) -> str:
-        return self.event if self.event in ("multi_pick", "package_defect") else "nominal"
-
-    @property
-    def id(self) -> str:
-        return f"pick-{self.number + 1:04d}"
+    def run(self, job: Plan | _Portraits) -> Any:
+        """Return (number, picks) of a plan, or {product id: JPEGs} of portraits."""
+        if isinstance(job, Plan):
+            return job.number, play(job)
+        return {p.id: pictures for p, pictures in _portraits(job.products)}
 
 
 def write_demo(
     out: Path,
     *,
     seed: int = 7,
-    picks: int = 6,
+    picks: int = 20,
+    frames: int = 1,
     storage: Literal["mcap", "sqlite3"] = "mcap",
+    tote_hw: tuple[int, int] = TOTE_HW,
+    workers: int = 2,
 ) -> DemoFiles:
-    """Write a demo station's files.
+    """Write a simulated station's files.
 
     Args:
         out: folder to write into; `out/bag` must not exist yet.
         seed: which products lie where, in which light; the same seed gives the same files.
-        picks: how many picks, at least 1; from 6 on every event of `EVENTS` is there.
-        storage: "mcap" (zstd, about 11 MB for 6 picks) or "sqlite3" (not compressed, 42 MB).
+        picks: how many picks, 1 to 20; from 6 on every event of `EVENTS` is there but for
+            `deconstruction`, from 7 on all.
+        frames: pictures per view and pick, 1 to 15, 100 ms apart. The nodes judge a view by its
+            first picture; the others are for evaluating over time.
+        storage: "mcap" (zstd) or "sqlite3" (not compressed).
+        tote_hw: (height, width) of the tote's pictures, px.
+        workers: processes; doesn't change the files.
 
     Raises:
         BagError: if `out/bag` exists or can't be written.
-        ConfigError: if `picks` is not from 1 to 24.
+        ConfigError: if a number is out of range, or nothing can be drawn (no OSMesa, no fonts).
     """
-    if not 1 <= picks <= 24:
-        raise ConfigError(f"picks is {picks}, want 1 to 24")
+    for name, value, most in (("picks", picks, len(EVENTS)), ("frames", frames, 15)):
+        if not 1 <= value <= most:
+            raise ConfigError(f"{name} is {value}, want 1 to {most}")
     out = Path(out)
     files = DemoFiles(
         out, out / "bag", out / "manifest.json", out / "references", out / "truth.json"
     )
-    totes = _fill(seed, picks)
-    truth: list[dict[str, Any]] = []
     with BagWriter(files.bag, storage, compress=storage == "mcap") as bag:
-        in_front = None
-        for number in range(picks):
-            tote = totes[0] if number < (picks + 1) // 2 else totes[-1]
-            if tote is not in_front:
-                change_ns = EPOCH_NS + number * PERIOD_NS
-                bag.string(CONTAINER_TOPIC, tote.name, change_ns)
-                in_front = tote
-            pick = _carry_out(number, tote, seed)
-            truth.append(_record(bag, pick, seed))
-    _write_references(files.references)
-    _dump(files.manifest, _manifest())
+        plans = _plans(seed, picks, frames, tote_hw)
+        products = tuple(p for plan in plans for p in plan.products)
+        chunks = (_Portraits(products[i : i + _CHUNK]) for i in range(0, len(products), _CHUNK))
+        played: dict[int, tuple[StationPick, ...]] = {}
+        portraits: dict[str, list[bytes]] = {}
+        for made in run_jobs(_Hand, (), [*plans, *chunks], workers=workers):
+            if isinstance(made, dict):
+                portraits |= made
+            else:
+                played[made[0]] = made[1]
+        story = [(plan, pick) for plan in plans for pick in played[plan.number]]
+        strangers = _strangers(story)
+        truth = _record(bag, story, strangers, frames)
+    for product in products:
+        folder = files.references / product.id
+        folder.mkdir(parents=True, exist_ok=True)
+        for k, packed in enumerate(portraits[product.id]):
+            (folder / f"{k + 1}.jpg").write_bytes(packed)
+    _dump(files.manifest, _manifest(plans, strangers))
     _dump(files.truth, {"format": "robollm-truth", "format_version": 1, "seed": seed,
                         "picks": truth})  # fmt: skip
     return files
 
 
-def _event(number: int) -> str:
-    return EVENTS[number] if number < len(EVENTS) else "nominal"
-
-
-def _fill(seed: int, picks: int) -> list[_Tote]:
-    """Both totes, with the items to pick on top, the first one topmost."""
-    products = catalogue()
+def _plans(seed: int, picks: int, frames: int, tote_hw: tuple[int, int]) -> tuple[Plan, ...]:
+    """Two totes, one after the other, each with products of its own."""
+    products = make_catalogue(_CATALOGUE_SEED, 2 * PRODUCTS, "test")
+    simulated: dict[str, Event] = {
+        "multi_pick": "multi_pick", "open": "open", "deconstruction": "deconstruction",
+    }  # fmt: skip
+    events = tuple(simulated.get(e, "nominal") for e in EVENTS[:picks])
     half = (picks + 1) // 2
-    totes = []
-    for i, (name, (colour, kinds)) in enumerate(_TOTES.items()):
-        rng = np.random.default_rng([seed, i])
-        own = [p for p in products if p.kind in kinds]
-        foreign = [p for p in products if p.kind not in kinds]
-        targets: list[Product] = []
-        for number in range(half) if i == 0 else range(half, picks):
-            pool = foreign if _event(number) == "stranger" else own
-            if _event(number) == "package_defect":
-                pool = [p for p in own if p.kind in ("box", "carton")]
-            pool = [p for p in pool if p not in targets[-4:]] or pool
-            targets.append(pool[int(rng.integers(len(pool)))])
-        filling = [own[int(k)] for k in rng.permutation(len(own))[:_FILLING]]
-        items = scatter([*filling, *reversed(targets)], 100 * seed + i)
-        totes.append(_Tote(name, colour, items, frozenset(p.product_id for p in own)))
-    return totes
+    return tuple(
+        Plan(seed, n, part, products[n * PRODUCTS : (n + 1) * PRODUCTS], tuple(VIEW_TOPICS),
+             tote_hw, VIEW_HW, frames)
+        for n, part in enumerate((events[:half], events[half:]))
+        if part
+    )  # fmt: skip
 
 
-def _carry_out(number: int, tote: _Tote, seed: int) -> _Pick:
-    """Draw the tote, then take the topmost item (and, in a multi-pick, its neighbour) out."""
-    scene = draw_tote(tote.items, tote.colour, 1000 * seed + number)
-    before = tuple(tote.items)
-    held = [tote.items.pop()]
-    if _event(number) == "multi_pick":
-        here = held[0].pose
-        near = min(
-            tote.items[:_FILLING],
-            key=lambda item: (item.pose.x - here.x) ** 2 + (item.pose.y - here.y) ** 2,
-        )
-        tote.items.remove(near)
-        held.append(near)
-    stamp_ns = EPOCH_NS + number * PERIOD_NS + 100 * MS
-    return _Pick(number, _event(number), tote, scene, tuple(held), before, stamp_ns)
+def _portraits(products: tuple[Product, ...]) -> list[tuple[Product, list[bytes]]]:
+    """Photograph products for the catalogue."""
+    out = []
+    with MujocoRenderer() as renderer:
+        scenes = [[reference_scene(p, k) for k in range(REFERENCES)] for p in products]
+        renderer.load([scene for row in scenes for scene in row])
+        for product, row in zip(products, scenes, strict=True):
+            packed = []
+            for k, scene in enumerate(row):
+                rng = np.random.default_rng([_CATALOGUE_SEED, *product.id.encode(), k])
+                shot = reference_shot(k, rng, product.size_m, REFERENCE_HW, kind=product.kind)
+                rgb = develop(renderer.shoot(scene, shot).rgb, shot.lens, shot.seed)
+                packed.append(jpeg.encode(rgb, quality=92))
+            out.append((product, packed))
+    return out
 
 
-def _record(bag: BagWriter, pick: _Pick, seed: int) -> dict[str, Any]:
-    """Write one pick's messages in the order of their recording; return its truth."""
-    target = len(pick.items) - 1
-    box = [float(v) for v in pick.scene.boxes[target]]
+def _strangers(story: list[tuple[Plan, StationPick]]) -> set[str]:
+    """The products that the manifest shall not know of."""
+    return {
+        pick.product_id
+        for (_, pick), event in zip(story, EVENTS, strict=False)
+        if event == "stranger"
+    }
+
+
+def _record(
+    bag: BagWriter, story: list[tuple[Plan, StationPick]], strangers: set[str], frames: int
+) -> list[dict[str, Any]]:
+    """Write all messages in the order of their recording; return the truth."""
+    truth: list[dict[str, Any]] = []
+    in_front = None
+    period = PERIOD_NS + (frames - 1) * 100 * MS
+    for number, (plan, pick) in enumerate(story):
+        start = EPOCH_NS + number * period
+        container = _container(plan)
+        if container != in_front:
+            bag.string(CONTAINER_TOPIC, container, start)
+            in_front = container
+        stamp = start + 100 * MS
+        row = _record_pick(bag, f"pick-{number + 1:04d}", pick, stamp, EVENTS[number])
+        row |= {"container": container, "in_manifest": pick.product_id not in strangers}
+        truth.append(row)
+    return truth
+
+
+def _record_pick(
+    bag: BagWriter, name: str, pick: StationPick, stamp_ns: int, event: str
+) -> dict[str, Any]:
     frame_id = "tote_camera_optical_frame"
+    box = list(pick.instances[pick.target].box)
     for gap in FRAME_GAPS_NS:
         if gap == PICK_NS:
-            bag.pick(PICK_TOPIC, pick.stamp_ns, frame_id, pick.id, box, pick.stamp_ns + PICK_NS)
-        stamp = pick.stamp_ns + gap
-        image = pick.scene.image
-        bag.image(IMAGE_TOPIC, stamp, frame_id, image, jpeg=False, log_ns=stamp + LATENCY_NS)
-    labels: dict[str, str | None] = {}
-    stamps: dict[str, int | None] = {}
-    held = [item.product for item in pick.held]
-    for view in VIEWS:
-        if pick.event == "no_tote_wall" and view == "tote_wall":
-            labels[view] = stamps[view] = None
+            bag.pick(PICK_TOPIC, stamp_ns, frame_id, name, box, stamp_ns + PICK_NS)
+        stamp = stamp_ns + gap
+        bag.image(
+            IMAGE_TOPIC, stamp, frame_id, pick.tote_rgb, jpeg=False, log_ns=stamp + LATENCY_NS
+        )
+    labels: dict[str, str | None] = dict.fromkeys(VIEW_TOPICS)
+    stamps: dict[str, int | None] = dict.fromkeys(VIEW_TOPICS)
+    over_time: dict[str, list[dict[str, Any]]] = {}
+    coming: list[tuple[int, ViewName, U8]] = []
+    for view in VIEW_TOPICS:
+        if event == "no_tote_wall" and view == "tote_wall":
             continue
-        image = draw_view(
-            view, held, pick.tote.colour, 1000 * seed + pick.number,
-            broken=pick.label == "package_defect",
-        )  # fmt: skip
-        stamp = pick.stamp_ns + VIEW_NS[view]
+        shown = pick.views[view]
+        begin = stamp_ns + VIEW_NS[view]
+        times = [begin + (f.t_ns - shown[0].t_ns) for f in shown]
+        labels[view], stamps[view] = shown[0].label, begin
+        over_time[view] = [
+            {"stamp_ns": t, "label": f.label} for t, f in zip(times, shown, strict=True)
+        ]
+        coming += [(t, view, f.rgb) for t, f in zip(times, shown, strict=True)]
+    for stamp, view, rgb in sorted(coming, key=lambda c: (c[0], c[1])):
         topic = VIEW_TOPICS[view]
         bag.image(
-            topic, stamp, f"{view}_optical_frame", image,
+            topic, stamp, f"{view}_optical_frame", rgb,
             jpeg=topic.endswith("/compressed"), log_ns=stamp + LATENCY_NS,
         )  # fmt: skip
-        labels[view], stamps[view] = pick.label, stamp
-    seen = [
-        i
-        for i in range(len(pick.items))
-        if i == target or np.count_nonzero(pick.scene.labels == i + 1) >= _VISIBLE_PX
-    ]
     return {
-        "id": pick.id,
-        "container": pick.tote.name,
-        "product_id": held[0].product_id,
-        "also_picked": [p.product_id for p in held[1:]],
-        "in_manifest": held[0].product_id in pick.tote.allowed,
+        "id": name,
+        "product_id": pick.product_id,
+        "also_picked": list(pick.also_picked),
         "label": pick.label,
+        "event": pick.event,
+        "state": pick.truth,
         "views": labels,
         "view_stamps_ns": stamps,
-        "tote_stamp_ns": pick.stamp_ns,
-        "target": seen.index(target),
+        "view_frames": over_time,
+        "tote_stamp_ns": stamp_ns,
+        "target": pick.target,
         "tote_instances": [
-            {"product_id": pick.items[i].product.product_id,
-             "box": [float(v) for v in pick.scene.boxes[i]]}
-            for i in seen
+            {"product_id": i.product_id, "box": list(i.box)} for i in pick.instances
         ],
-    }  # fmt: skip
+    }
 
 
-def _manifest() -> dict[str, Any]:
-    products = catalogue()
+def _container(plan: Plan) -> str:
+    return f"tote-{'AB'[plan.number]}"
+
+
+def _manifest(plans: tuple[Plan, ...], strangers: set[str]) -> dict[str, Any]:
+    products = [p for plan in plans for p in plan.products]
     return {
         "format": "robollm-manifest",
         "format_version": 1,
         "products": {
-            p.product_id: {
-                "title": p.title,
-                "description": f"{p.title}: {p.kind}, drawn for the demo",
-                "weight_kg": p.weight_kg,
-                "dimensions_m": list(p.dimensions_m),
-                "family": p.brand,
-            }
-            for p in products
+            row["id"]: {k: v for k, v in row.items() if k != "id"} for row in rows(products)
         },
         "containers": {
-            name: [p.product_id for p in products if p.kind in kinds]
-            for name, (_, kinds) in _TOTES.items()
+            _container(plan): [p.id for p in plan.products if p.id not in strangers]
+            for plan in plans
         },
     }
-
-
-def _write_references(folder: Path) -> None:
-    for product in catalogue():
-        (folder / product.product_id).mkdir(parents=True, exist_ok=True)
-        for index in range(REFERENCES):
-            packed = jpeg.encode(draw_reference(product, index), quality=92)
-            (folder / product.product_id / f"{index + 1}.jpg").write_bytes(packed)
 
 
 def _dump(path: Path, content: dict[str, Any]) -> None:

@@ -1,0 +1,191 @@
+"""Torn bags, peeled blisters, and bottles, tubes and cans without their cap or lid."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robollm.sim.damage_content import Layout, dice, paper, stuck_parts
+from robollm.sim.damage_mesh import (
+    F64,
+    face_normals,
+    inside_of,
+    join,
+    keep_faces,
+    lathe,
+    refined,
+)
+from robollm.sim.world import Body, Mesh, Part, Pose, Product, Segment, Solid, Surface
+
+SILVER = Surface(None, (0.72, 0.73, 0.75, 1.0), 0.5, 0.5)
+MILKY = Surface(None, (0.9, 0.9, 0.9, 1.0), 0.2, 0.3)
+DARK = Surface(None, (0.07, 0.07, 0.08, 1.0), 0.05, 0.2)
+
+
+def skin_of(whole: Body) -> int:
+    """Return the index of a body's outermost part: the one with the largest bounding box."""
+    return int(
+        np.argmax([float(np.prod(np.ptp(p.mesh.vertices, axis=0) + 1e-4)) for p in whole.parts])
+    )
+
+
+def torn_bag(whole: Body, product: Product, seed: int, severity: float, plan: Layout) -> Body:
+    """Return a bag whose end seam has torn, its layers apart, with content that peeks out."""
+    rng = dice(product, seed, 404)
+    chosen = skin_of(whole)
+    part = whole.parts[chosen]
+    mesh = refined(part.mesh, 0.006)
+    span = float(np.abs(mesh.vertices[:, 0]).max())
+    width = product.size_m[1]
+    half_tear = 0.005 + severity * 0.36 * width  # half the tear's length, m
+    middle = float(rng.uniform(-0.25, 0.25)) * (width - 2 * half_tear)
+    reach = 0.012 + severity * 0.2 * span  # how far from the seam the layers are apart
+    lost = 0.004 + severity * 0.02
+    mouth = mouth_m(product, severity) / 1.7  # how far the upper layer is lifted
+    vertices = mesh.vertices.astype(np.float64)
+    from_seam = span - plan.sign * vertices[:, 0]
+    off = np.abs(vertices[:, 1] - middle) / half_tear
+    jagged = 0.25 * np.sin(vertices[:, 1] * 610 + seed) + 0.2 * np.sin(vertices[:, 1] * 230)
+    centres = mesh.faces
+    torn = ((from_seam + jagged * lost)[centres].mean(1) < lost) & (off[centres].mean(1) < 1)
+    # Layers are told apart by the triangles' own direction, as both meet at the seam.
+    upper = face_normals(mesh)[:, 2] > 0
+    pieces = []
+    for layer in (True, False):
+        some = keep_faces(mesh, ~torn & (upper == layer))
+        v = some.vertices.astype(np.float64)
+        ahead = np.clip(1 - (span - plan.sign * v[:, 0]) / reach, 0, 1)
+        beside = np.clip(1 - np.abs(v[:, 1] - middle) / (1.05 * half_tear), 0, 1)
+        amount = mouth * ahead**1.4 * np.sqrt(beside) * (1.0 if layer else -0.7)
+        v[:, 2] += amount
+        v[:, 0] -= plan.sign * np.abs(amount) * 0.35 * ahead  # what rises also curls back
+        pieces.append(Mesh(v.astype(np.float32), some.faces, some.uv))
+    skin = join(*pieces)
+    back = SILVER if product.kind == "pouch" else MILKY
+    see_through = part.surface.rgba[3] < 0.99
+    last = 0 if plan.sign < 0 else len(whole.segments) - 1
+    parts = [p for k, p in enumerate(whole.parts) if k != chosen]
+    parts += stuck_parts(plan.stuck, last)
+    if not see_through:
+        near = plan.sign * skin.vertices[:, 0][skin.faces].mean(1) > span - 2.5 * reach
+        inner = inside_of(keep_faces(skin, near), 0.0006)
+        parts.append(Part(inner, back, part.segment))
+    parts.append(Part(skin, part.surface, part.segment))  # what may be glassy is drawn last
+    return replace(whole, parts=tuple(parts))
+
+
+def peeled_blister(whole: Body, product: Product, seed: int, severity: float) -> Body:
+    """Return a blister whose clear or card half is peeled back from one end."""
+    rng = dice(product, seed, 505)
+    length, width, height = product.size_m
+    end = 1 if rng.random() < 0.5 else -1
+    start = length * (0.42 - 0.5 * severity)  # where the peel begins, from the middle
+    angle = np.radians(12 + severity * float(rng.uniform(70, 130)))
+    bend = max((length / 2 - start) * 0.7, 0.01)
+    parts = []
+    for part in whole.parts:
+        if float(np.ptp(part.mesh.vertices[:, 0])) < 0.9 * length:
+            parts.append(part)  # what lies inside stays
+            continue
+        # All of the skin below the rim's plane is card; it rolls down and away.
+        mesh = refined(part.mesh, 0.012)
+        v = mesh.vertices.astype(np.float64)
+        low = v[:, 2] < v[:, 2].min() + 0.12 * height + 0.0005
+        if not low.any() or part.surface.rgba[3] < 0.99 or float(np.ptp(v[:, 2])) > 0.7 * height:
+            parts.append(part)
+            continue
+        parts.append(replace(part, mesh=_rolled(mesh, v, end, start, angle, bend)))
+    return replace(whole, parts=tuple(parts))
+
+
+def _rolled(mesh: Mesh, v: F64, end: int, start: float, angle: float, bend: float) -> Mesh:
+    """Roll what lies beyond x = `start` downwards over a length `bend`, to an angle."""
+    s = np.maximum(end * v[:, 0] - start, 0)
+    turned = np.minimum(s / bend, 1) * angle
+    radius = bend / angle
+    straight = np.maximum(s - bend, 0)
+    x = np.where(s > 0, start + radius * np.sin(turned) + straight * np.cos(turned), end * v[:, 0])
+    z = v[:, 2] - radius * (1 - np.cos(turned)) - straight * np.sin(turned)
+    return Mesh(np.column_stack([end * x, v[:, 1], z]).astype(np.float32), mesh.faces, mesh.uv)
+
+
+def uncapped(whole: Body, product: Product, seed: int, severity: float) -> Body:
+    """Return a bottle, tube or can whose cap or lid is off or hangs on; what is inside shows.
+
+    The top is at +x; a can's axis is z when its body says so (flat cans).
+    """
+    rng = dice(product, seed, 606)
+    length, width, height = product.size_m
+    axis = 2 if product.kind == "can" and height < 0.8 * width else 0
+    extent = product.size_m[axis]
+    share = {"bottle": float(product.look.get("cap", 0.15)), "tube": 0.13, "can": 0.03}
+    cut = extent / 2 - max(share.get(product.kind, 0.1) * extent, 0.003)
+    kept: list[Part] = []
+    caps: list[Part] = []
+    rims: list[NDArray[np.float32]] = []
+    for part in whole.parts:
+        above = part.mesh.vertices[:, axis][part.mesh.faces].max(1) > cut + 1e-5
+        if (~above).any():
+            rest = keep_faces(part.mesh, ~above)
+            kept.append(replace(part, mesh=rest))
+            rims.append(rest.vertices)
+        if above.any():
+            caps.append(replace(part, mesh=keep_faces(part.mesh, above), segment=1))
+    edge = np.concatenate(rims)
+    top = float(edge[:, axis].max())
+    rim = edge[edge[:, axis] > top - 0.004]
+    r_first, r_second = (float(np.abs(rim[:, k]).max()) for k in range(3) if k != axis)
+    # The opening: a dark floor a little below the rim, or a can's content.
+    disc = lathe([(top - 0.003, 0.86), (top - 0.0029, 1e-4)], 28)
+    ring = lathe([(top - 0.003, 0.86), (top, 0.9), (top + 0.0002, 0.98), (top - 0.001, 1.0)], 28)
+    scale = np.array([1.0, r_first, r_second])
+    hole, lip = (_placed(m, scale, axis) for m in (disc, ring))
+    fill = Surface(paper(rng, "garment", tuple(rng.uniform(0.2, 0.9, 3)))) if axis == 2 else DARK
+    skin = max(kept, key=lambda p: len(p.mesh.faces)).surface
+    parts = [*kept, Part(hole, fill, 0), Part(lip, replace(skin, texture=None), 0)]
+    solids = list(whole.solids)
+    if severity > 0.45 or not caps:
+        return replace(whole, parts=tuple(parts), solids=tuple(solids))
+    # Barely open: the cap stands askew.
+    # The hinge lies across the rim: the cap turns about -z (or y), from the axis outwards.
+    anchor = [0.0, 0.0, 0.0]
+    anchor[axis] = cut
+    anchor[1 if axis == 0 else 0] = -r_first
+    weight = 0.004 * 9.81 * r_first  # N m
+    hinge = Segment(
+        0,
+        (anchor[0], anchor[1], anchor[2]),
+        (0.0, 0.0, 1.0) if axis == 0 else (0.0, -1.0, 0.0),
+        6 * weight,
+        0.02 * weight,
+        (-0.02, 2.6),
+        float(np.radians(6 + 150 * severity)),
+    )
+    lid = [(extent / 2 - cut) / 2] * 3
+    for k in range(3):
+        if k != axis:
+            lid[k] = r_first * 0.9
+    centre = [0.0, 0.0, 0.0]
+    centre[axis] = (extent / 2 + cut) / 2
+    solids.append(
+        Solid("box", (lid[0], lid[1], lid[2]), Pose((centre[0], centre[1], centre[2])), 1)
+    )
+    parts += caps
+    return replace(
+        whole, parts=tuple(parts), solids=tuple(solids), segments=(Segment(), hinge)
+    )
+
+
+def _placed(mesh: Mesh, scale: F64, axis: int) -> Mesh:
+    """Return a lathe of unit radius about x, scaled, its axis turned to `axis` (0 or 2)."""
+    v = mesh.vertices * scale.astype(np.float32)
+    if axis == 2:
+        v = v[:, [1, 2, 0]]  # cyclic, so it stays right-handed
+    return Mesh(np.ascontiguousarray(v, np.float32), mesh.faces, mesh.uv)
+
+
+def mouth_m(product: Product, severity: float) -> float:
+    """Return how far apart the two layers of a torn bag are at the seam, m."""
+    return 1.7 * (0.004 + severity * (0.5 * product.size_m[2] + 0.02))
