@@ -101,7 +101,7 @@ def _make(out: Path, config: DatasetSettings, workers: int, console: Console) ->
 def audit(folder: Path, write: bool, most: int) -> None:
     """Audit a dataset."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from robollm.sim.audit import audit as measure
     from robollm.sim.audit import verdicts, write_audit
@@ -112,11 +112,21 @@ def audit(folder: Path, write: bool, most: int) -> None:
     for what, value, chance, goal, good in verdicts(result):
         table.add_row(what, f"{value:.3f}", f"{chance:.3f}", f"<= {goal:.2f}",
                       "pass" if good else "FAIL")  # fmt: skip
-    for name, part in result.get("segmentation", {}).items():
-        for key in ("under_32x32_px", "under_30_percent_visible", "polygon_iou_mean"):
-            shown = "not measured" if part[key] is None else f"{part[key]:.3f}"
-            table.add_row(f"{name}: {key.replace('_', ' ')}", shown, "", "", "")
     console.print(table)
+    sizes = Table(
+        Column("segmentation", overflow="fold"),
+        "images",
+        "objects",
+        "< 32x32 px",
+        "< 30 % visible",
+        "polygon IoU",
+    )
+    for name, part in result.get("segmentation", {}).items():
+        if part["images"]:
+            keys = ("under_32x32_px", "under_30_percent_visible", "polygon_iou_mean")
+            shown = ["not measured" if part[k] is None else f"{part[k]:.3f}" for k in keys]
+            sizes.add_row(name, str(part["images"]), str(part["objects"]), *shown)
+    console.print(sizes)
     if write:
         write_audit(folder, result)
     click.echo(json.dumps(result))

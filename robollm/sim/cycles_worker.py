@@ -7,14 +7,15 @@ another process; all that the two share are the lines below and files.
     {"job": "load", "scene": FOLDER}    -> {"ok": true, "meshes": 12}    (see scene_files.py)
     {"job": "shoot", "camera": {"position", "quaternion", "fovy_deg", "hw"},
      "lamps": [{"direction", "position" | null, "irradiance", "size_m", "angle_rad"}],
-     "ambient": [r, g, b], "samples": 8, "seed": 0,
+     "ambient": [r, g, b], "samples": 8, "seed": 0, "range": 4.0,
      "rgb": PNG, "ids": PNG | null}     -> {"ok": true, "seconds": 1.2}
     {"job": "quit"}                     -> {"ok": true}, and the process ends
 
 A job that fails is answered {"ok": false, "error": "..."}, and the next one may come. The first
 line, unasked, is {"ok": true, "blender": "4.5.15"}. Light is relative: an irradiance of 1 (or an
-ambient of 1) makes a white matte surface that faces it white. `ids` is an 8-bit RGB picture with
-label = 256 * red + green.
+ambient of 1) makes a white matte surface that faces it shine with 1. `rgb` is a 16-bit PNG: linear
+light divided by `range`, sRGB-encoded; the film is the caller's. `ids` is an 8-bit RGB PNG with
+label = 256 * red + green, where clear film is a thing like all others.
 """
 
 from __future__ import annotations
@@ -91,17 +92,28 @@ def _material(name: str, surface: dict[str, Any], folder: Path) -> Any:
     tint = [*_linear(rgb), 1.0]
     roughness = min(0.95, max(0.06, 1 - surface["shininess"]))
     principled.inputs["Roughness"].default_value = roughness
-    principled.inputs["Specular IOR Level"].default_value = min(1.0, 0.2 + 0.8 * surface["specular"])
+    principled.inputs["Specular IOR Level"].default_value = min(
+        1.0, 0.2 + 0.8 * surface["specular"]
+    )
     principled.inputs["Base Color"].default_value = tint
     if surface["texture"]:
         image = nodes.new("ShaderNodeTexImage")
         image.image = bpy.data.images.load(str(folder / surface["texture"]), check_existing=True)
-        image.extension = "EXTEND"
+        image.extension = "REPEAT"
         mix = nodes.new("ShaderNodeVectorMath")
         mix.operation = "MULTIPLY"
         links.new(image.outputs["Color"], mix.inputs[0])
         mix.inputs[1].default_value = tint[:3]
         links.new(mix.outputs["Vector"], principled.inputs["Base Color"])
+    if surface["glow"]:
+        glow = nodes.new("ShaderNodeEmission")
+        source = principled.inputs["Base Color"]
+        if source.is_linked:
+            links.new(source.links[0].from_socket, glow.inputs["Color"])
+        else:
+            glow.inputs["Color"].default_value = tint
+        links.new(glow.outputs[0], out.inputs["Surface"])
+        return material
     if alpha >= _FILM:
         return material
     # A thin sheet doesn't bend light, so no refraction; but its reflections are as strong as
@@ -163,6 +175,11 @@ def load(job: dict[str, Any]) -> dict[str, Any]:
             thing = bpy.data.objects.new(part["name"], mesh)
             # Read by the flat material of `ids`; clear film counts as a thing there.
             thing.color = (part["label"] // 256 / 255, part["label"] % 256 / 255, 0, 1)
+            if part["role"] == "backdrop":
+                thing.visible_shadow = False  # lamps may stand behind it
+                # What glows is a far wall: seen and mirrored, but the ambient light stands for
+                # what comes from there.
+                thing.visible_diffuse = not part["surface"]["glow"]
             bpy.context.scene.collection.objects.link(thing)
     return {"meshes": len(scene["parts"])}
 
@@ -218,8 +235,7 @@ def _set_up(job: dict[str, Any], threads: int) -> Any:
         render.threads = threads
     render.use_persistent_data = True  # several shots of one scene share its BVH
     render.image_settings.file_format = "PNG"
-    render.image_settings.color_mode, render.image_settings.color_depth = "RGB", "8"
-    render.image_settings.compression = 15
+    render.image_settings.color_mode, render.image_settings.compression = "RGB", 15
     render.dither_intensity = 0.0
     cycles.seed = job["seed"] % 2**31
     cycles.max_bounces, cycles.diffuse_bounces, cycles.glossy_bounces = 3, 1, 2
@@ -255,7 +271,9 @@ def shoot(job: dict[str, Any], threads: int) -> dict[str, Any]:
     scene = _set_up(job, threads)
     cycles, layer = scene.cycles, scene.view_layers[0]
     layer.material_override = None
+    scene.render.image_settings.color_depth = "16"
     scene.view_settings.view_transform = "Standard"
+    scene.view_settings.exposure = -math.log2(job["range"])
     cycles.samples, cycles.use_adaptive_sampling = job["samples"], True
     cycles.adaptive_threshold = 0.05
     cycles.use_denoising, cycles.denoiser = True, "OPENIMAGEDENOISE"
@@ -265,7 +283,9 @@ def shoot(job: dict[str, Any], threads: int) -> dict[str, Any]:
     if job.get("ids"):
         layer.material_override = _flat()
         scene.world.node_tree.nodes["Background"].inputs["Color"].default_value = [0, 0, 0, 1]
+        scene.render.image_settings.color_depth = "8"
         scene.view_settings.view_transform = "Raw"
+        scene.view_settings.exposure = 0.0
         cycles.samples, cycles.use_adaptive_sampling, cycles.use_denoising = 1, False, False
         cycles.pixel_filter_type, cycles.filter_width = "BOX", 0.01  # the pixel's centre
         _write(scene, job["ids"])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from robollm.sim.damage_content import WALL_M, Layout, dice, paper, piece_mesh, stuck_parts
-from robollm.sim.damage_mesh import F64, Print, in_plane, join, plate, soft_block
+from robollm.sim.damage_mesh import F64, Print, in_plane, join, plate, soft_block, vec
 from robollm.sim.damage_mesh import Range as Extent
 from robollm.sim.geometry import compose
 from robollm.sim.world import (
@@ -38,12 +38,6 @@ class _Flap:
     end: int  # at which end of it: 0 or 1
     drop: float  # how far it lies under the outermost board, m
     angle: float  # where it rests, rad
-
-
-def vec(values: F64) -> Vec3:
-    """Return three plain floats."""
-    x, y, z = (float(v) for v in values)
-    return (x, y, z)
 
 
 def _flaps(
@@ -140,7 +134,7 @@ def shell(whole: Body, product: Product, seed: int, severity: float, plan: Layou
             bare.append(inner)
         else:
             number = len(segments)
-            parts += [Part(outer, whole_surface(art), number), Part(inner, inside, number)]
+            parts += [Part(outer, art.surface, number), Part(inner, inside, number)]
             anchor, inward = np.zeros(3), np.zeros(3)
             k = (i, j)[flap.hinged]
             anchor[k], anchor[axis] = hinge, top
@@ -167,7 +161,7 @@ def shell(whole: Body, product: Product, seed: int, severity: float, plan: Layou
         where = len(segments) - 1 if flap.angle else 0
         solids.append(Solid("box", vec(size), Pose(vec(centre)), where))
     parts = [
-        Part(join(*printed), whole_surface(art), 0),
+        Part(join(*printed), art.surface, 0),
         Part(join(*bare), inside, 0),
         *stuck_parts(plan.stuck),
         *parts,
@@ -176,11 +170,6 @@ def shell(whole: Body, product: Product, seed: int, severity: float, plan: Layou
         _, _, solid = piece_mesh(piece)
         solids.append(Solid(solid.shape, solid.size, compose(Pose(piece.centre), solid.pose)))
     return Body(tuple(parts), tuple(solids), whole.mass_kg, tuple(segments), whole.friction)
-
-
-def whole_surface(art: Print) -> Surface:
-    """Return the printed surface of a whole body."""
-    return art.surface
 
 
 def book(whole: Body, product: Product, seed: int, severity: float) -> Body:

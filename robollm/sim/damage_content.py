@@ -53,7 +53,9 @@ def dice(product: Product, *numbers: int) -> np.random.Generator:
 def check_severity(severity: float) -> None:
     """Raise ConfigError unless 0 <= severity <= 1."""
     if not 0.0 <= severity <= 1.0:
-        raise ConfigError(f"severity is {severity}, wants 0 to 1", fix="0: barely visible, 1: worst")
+        raise ConfigError(
+            f"severity is {severity}, wants 0 to 1", fix="0: barely visible, 1: worst"
+        )
 
 
 def layout(product: Product, seed: int, severity: float) -> Layout:
@@ -85,7 +87,7 @@ def _in_walls(product: Product, rng: np.random.Generator, severity: float) -> La
     half = np.asarray(product.size_m) / 2 - WALL_M[product.kind] * 2 - CLEAR_M
     half = np.maximum(half, 0.003)
     depth = 2 * half[axis]
-    filled = float(rng.uniform(0.5, 0.78)) * depth
+    filled = float(rng.uniform(0.6, 0.85)) * depth
     sorts: tuple[Sort, ...] = ("inner_box", "flask", "sachet", "block", "garment", "tray")
     sort = sorts[int(rng.integers(len(sorts)))]
     i, j, _ = in_plane(axis)
@@ -170,9 +172,13 @@ def _in_vessel(product: Product, rng: np.random.Generator) -> Layout:
     length, width, height = product.size_m
     across = min(width, height)
     size = np.array([max(0.012, 0.09 * length), across * 0.62, across * 0.62])
-    return Layout(
-        0, 1, (), (_piece("lid", size, np.array([length / 2 + size[0] / 2 + 0.002, 0, 0]), rng),)
-    )
+    flat = product.kind == "can" and bool(product.look.get("shape", {}).get("flat"))
+    axis, sign = (2, 1) if flat else (0, -1 if product.kind == "tube" else 1)
+    if flat:
+        size, length = np.array([length * 0.9, length * 0.9, 0.004]), height
+    centre = np.zeros(3)
+    centre[axis] = sign * (length / 2 + size[axis] / 2 + 0.002)
+    return Layout(axis, sign, (), (_piece("lid", size, centre, rng),))
 
 
 def _piece(sort: Sort, size: F64, centre: F64, rng: np.random.Generator) -> Piece:
@@ -257,8 +263,11 @@ _TINTS = (
 def _round(
     piece: Piece, rng: np.random.Generator, tint: tuple[float, ...]
 ) -> tuple[Mesh, Surface, Solid]:
-    """A flask or a lid, its axis along the piece's longest side (a lid's along x)."""
-    long = 0 if piece.sort == "lid" else int(np.argmax(piece.size))
+    """A flask or a lid, its axis along the piece's longest side (a lid's: the odd one out)."""
+    # A lid is as wide along two of its sides; the third one is its axis, whatever its length.
+    odd = [k for k in range(3) if abs(piece.size[k] - piece.size[(k + 1) % 3]) > 1e-9
+           and abs(piece.size[k] - piece.size[k - 1]) > 1e-9]  # fmt: skip
+    long = odd[0] if piece.sort == "lid" and odd else int(np.argmax(piece.size))
     half = piece.size[long] / 2
     r = min(s for k, s in enumerate(piece.size) if k != long) / 2
     if piece.sort == "lid":

@@ -8,11 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robollm.sim.geometry import F64, apply
-from robollm.sim.world import Body, Mesh, Part, Pose, Surface, Vec3
+from robollm.sim.world import Body, Mesh, Pose, Surface, Vec3
 
 Range = tuple[float, float]
 Lift = Callable[[F64, F64], F64]
 """Height above the plane, m, of points given by their two coordinates in it, m."""
+
+
+def vec(values: F64) -> Vec3:
+    """Return three numbers as plain floats."""
+    x, y, z = (float(v) for v in values)
+    return (x, y, z)
 
 
 def grid_mesh(points: F64, uv: F64, *, flip: bool = False) -> Mesh:
@@ -25,9 +31,7 @@ def grid_mesh(points: F64, uv: F64, *, flip: bool = False) -> Mesh:
     """
     rows, columns = points.shape[:2]
     k = np.arange(rows * columns).reshape(rows, columns)
-    a, b, c, d = (
-        q.ravel() for q in (k[:-1, :-1], k[:-1, 1:], k[1:, 1:], k[1:, :-1])
-    )
+    a, b, c, d = (q.ravel() for q in (k[:-1, :-1], k[:-1, 1:], k[1:, 1:], k[1:, :-1]))
     faces = np.concatenate([np.stack([a, b, c], 1), np.stack([a, c, d], 1)])
     if flip:
         faces = faces[:, ::-1]
@@ -86,7 +90,9 @@ class Print:
     def __init__(self, whole: Body) -> None:
         parts = [p for p in whole.parts if p.surface.texture is not None] or list(whole.parts)
         # The printed part is the one with the largest skin.
-        self.part = max(parts, key=lambda p: float(np.linalg.norm(face_normals(p.mesh), axis=1).sum()))
+        self.part = max(
+            parts, key=lambda p: float(np.linalg.norm(face_normals(p.mesh), axis=1).sum())
+        )
         normals = face_normals(self.part.mesh)
         self._areas = np.linalg.norm(normals, axis=1)
         self._normals = normals / np.maximum(self._areas, 1e-12)[:, None]
@@ -199,9 +205,7 @@ def soft_block(size: Vec3, roundness: float = 0.35, cells: int = 6) -> Mesh:
             cube[..., i], cube[..., j], cube[..., axis] = p, q, sign
             power = 2 + 10 * (1 - roundness) ** 2
             norm = (np.abs(cube) ** power).sum(-1, keepdims=True) ** (1 / power)
-            meshes.append(
-                grid_mesh(cube / norm * half, uv, flip=right_handed != (sign > 0))
-            )
+            meshes.append(grid_mesh(cube / norm * half, uv, flip=right_handed != (sign > 0)))
     return join(*meshes)
 
 
@@ -253,8 +257,3 @@ def inside_of(mesh: Mesh, depth: float) -> Mesh:
     """Return the back of a skin: the same triangles turned over, `depth` m further in."""
     vertices = mesh.vertices - depth * vertex_normals(mesh)
     return Mesh(vertices.astype(np.float32), np.ascontiguousarray(mesh.faces[:, ::-1]), mesh.uv)
-
-
-def on_segment(parts: tuple[Part, ...], segment: int) -> tuple[Part, ...]:
-    """Return parts carried by another segment."""
-    return tuple(Part(p.mesh, p.surface, segment) for p in parts)

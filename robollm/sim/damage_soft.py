@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from robollm.sim.damage_content import Layout, dice, paper, stuck_parts
 from robollm.sim.damage_mesh import (
@@ -16,6 +15,7 @@ from robollm.sim.damage_mesh import (
     keep_faces,
     lathe,
     refined,
+    vec,
 )
 from robollm.sim.world import Body, Mesh, Part, Pose, Product, Segment, Solid, Surface
 
@@ -112,75 +112,63 @@ def _rolled(mesh: Mesh, v: F64, end: int, start: float, angle: float, bend: floa
 
 
 def uncapped(whole: Body, product: Product, seed: int, severity: float) -> Body:
-    """Return a bottle, tube or can whose cap or lid is off or hangs on; what is inside shows.
+    """Return a bottle, tube or can whose cap or lid is off, or stands askew; it shows its inside.
 
-    The top is at +x; a can's axis is z when its body says so (flat cans).
+    Up to severity 0.45 the cap hangs on. Bottles end in their cap at +x, tubes at -x, cans in a
+    lid at +x (flat cans: +z).
     """
     rng = dice(product, seed, 606)
-    length, width, height = product.size_m
-    axis = 2 if product.kind == "can" and height < 0.8 * width else 0
+    shape = product.look.get("shape", {})
+    axis = 2 if product.kind == "can" and shape.get("flat") else 0
+    sign = -1 if product.kind == "tube" else 1
     extent = product.size_m[axis]
-    share = {"bottle": float(product.look.get("cap", 0.15)), "tube": 0.13, "can": 0.03}
-    cut = extent / 2 - max(share.get(product.kind, 0.1) * extent, 0.003)
+    share = 0.02 if product.kind == "can" else float(shape.get("cap", 0.15))
+    cut = extent / 2 - max(share * extent, 0.003)  # along sign * axis
     kept: list[Part] = []
     caps: list[Part] = []
-    rims: list[NDArray[np.float32]] = []
     for part in whole.parts:
-        above = part.mesh.vertices[:, axis][part.mesh.faces].max(1) > cut + 1e-5
+        above = (sign * part.mesh.vertices[:, axis][part.mesh.faces]).mean(1) > cut - 5e-4
         if (~above).any():
-            rest = keep_faces(part.mesh, ~above)
-            kept.append(replace(part, mesh=rest))
-            rims.append(rest.vertices)
+            kept.append(replace(part, mesh=keep_faces(part.mesh, ~above)))
         if above.any():
             caps.append(replace(part, mesh=keep_faces(part.mesh, above), segment=1))
-    edge = np.concatenate(rims)
-    top = float(edge[:, axis].max())
-    rim = edge[edge[:, axis] > top - 0.004]
+    edge = np.concatenate([p.mesh.vertices for p in kept])
+    top = float((sign * edge[:, axis]).max())
+    rim = edge[sign * edge[:, axis] > top - 0.003]
     r_first, r_second = (float(np.abs(rim[:, k]).max()) for k in range(3) if k != axis)
-    # The opening: a dark floor a little below the rim, or a can's content.
-    disc = lathe([(top - 0.003, 0.86), (top - 0.0029, 1e-4)], 28)
-    ring = lathe([(top - 0.003, 0.86), (top, 0.9), (top + 0.0002, 0.98), (top - 0.001, 1.0)], 28)
+    # A floor a little below the rim, and a lip around it.
+    disc = lathe([(top - 0.003, 0.88), (top - 0.0029, 1e-4)], 28)
+    ring = lathe([(top - 0.003, 0.86), (top, 0.88), (top + 0.0002, 0.98), (top - 0.001, 1.0)], 28)
     scale = np.array([1.0, r_first, r_second])
-    hole, lip = (_placed(m, scale, axis) for m in (disc, ring))
-    fill = Surface(paper(rng, "garment", tuple(rng.uniform(0.2, 0.9, 3)))) if axis == 2 else DARK
+    hole, lip = (_placed(m, scale, axis, sign) for m in (disc, ring))
+    # A can's content reaches up to its rim; a neck is dark.
+    tint = tuple(float(v) for v in rng.uniform(0.25, 0.85, 3))
+    fill = Surface(paper(rng, "garment", tint), specular=0.4) if product.kind == "can" else DARK
     skin = max(kept, key=lambda p: len(p.mesh.faces)).surface
     parts = [*kept, Part(hole, fill, 0), Part(lip, replace(skin, texture=None), 0)]
-    solids = list(whole.solids)
-    if severity > 0.45 or not caps:
-        return replace(whole, parts=tuple(parts), solids=tuple(solids))
-    # Barely open: the cap stands askew.
-    # The hinge lies across the rim: the cap turns about -z (or y), from the axis outwards.
-    anchor = [0.0, 0.0, 0.0]
-    anchor[axis] = cut
-    anchor[1 if axis == 0 else 0] = -r_first
+    stay = [s for s in whole.solids if sign * s.pose.position[axis] < cut]
+    if severity > 0.45:
+        return replace(whole, parts=tuple(parts), solids=tuple(stay))
+    # The hinge lies across the rim, square to the axis; the cap turns outwards.
+    across = 1 if axis == 0 else 0
+    anchor, half, centre = np.zeros(3), np.full(3, 0.9 * r_first), np.zeros(3)
+    anchor[axis], anchor[across] = sign * cut, -r_first
+    half[axis], centre[axis] = (extent / 2 - cut) / 2, sign * (extent / 2 + cut) / 2
+    outward, inward = np.zeros(3), np.zeros(3)
+    outward[axis], inward[across] = sign, 1.0
     weight = 0.004 * 9.81 * r_first  # N m
-    hinge = Segment(
-        0,
-        (anchor[0], anchor[1], anchor[2]),
-        (0.0, 0.0, 1.0) if axis == 0 else (0.0, -1.0, 0.0),
-        6 * weight,
-        0.02 * weight,
-        (-0.02, 2.6),
-        float(np.radians(6 + 150 * severity)),
-    )
-    lid = [(extent / 2 - cut) / 2] * 3
-    for k in range(3):
-        if k != axis:
-            lid[k] = r_first * 0.9
-    centre = [0.0, 0.0, 0.0]
-    centre[axis] = (extent / 2 + cut) / 2
-    solids.append(
-        Solid("box", (lid[0], lid[1], lid[2]), Pose((centre[0], centre[1], centre[2])), 1)
-    )
-    parts += caps
-    return replace(
-        whole, parts=tuple(parts), solids=tuple(solids), segments=(Segment(), hinge)
-    )
+    rest = float(np.radians(6 + 150 * severity))
+    turn_axis = vec(np.cross(inward, outward))
+    hinge = Segment(0, vec(anchor), turn_axis, 6 * weight, 0.02 * weight, (-0.02, 2.6), rest)
+    solids = (*stay, Solid("box", vec(half), Pose(vec(centre)), 1))
+    return replace(whole, parts=(*parts, *caps), solids=solids, segments=(Segment(), hinge))
 
 
-def _placed(mesh: Mesh, scale: F64, axis: int) -> Mesh:
-    """Return a lathe of unit radius about x, scaled, its axis turned to `axis` (0 or 2)."""
+def _placed(mesh: Mesh, scale: F64, axis: int, sign: int) -> Mesh:
+    """Return a lathe of unit radius about x, scaled, its axis turned to sign * `axis` (0 or 2)."""
     v = mesh.vertices * scale.astype(np.float32)
+    if sign < 0:
+        v = v * np.array([-1, -1, 1], np.float32)
     if axis == 2:
         v = v[:, [1, 2, 0]]  # cyclic, so it stays right-handed
     return Mesh(np.ascontiguousarray(v, np.float32), mesh.faces, mesh.uv)

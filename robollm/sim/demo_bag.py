@@ -91,6 +91,9 @@ class _Hand:
             return job.number, play(job)
         return {p.id: pictures for p, pictures in _portraits(job.products)}
 
+    def close(self) -> None:
+        """Nothing is kept between jobs."""
+
 
 def write_demo(
     out: Path,

@@ -106,7 +106,7 @@ def _weld(
         solref=list(soft),
         solimp=[0.7, 0.7, 0.001, 0.5, 2.0],
     )
-    weld.data = [0, 0, 0, *relative.position, *relative.quaternion, 1.0]
+    _fill(weld, [0, 0, 0, *relative.position, *relative.quaternion, 1.0])
 
 
 def _pin(spec: Any, name: str, first: str, second: str, point: Vec3) -> None:
@@ -120,7 +120,14 @@ def _pin(spec: Any, name: str, first: str, second: str, point: Vec3) -> None:
         solref=[0.012, 1.0],
         solimp=[0.97, 0.99, 0.001, 0.5, 2.0],
     )
-    pin.data = [*point, *[0.0] * 8]
+    _fill(pin, [*point])
+
+
+def _fill(equality: Any, values: list[float]) -> None:
+    """Set an equality's data; how long it is depends on MuJoCo's version."""
+    data = np.zeros(len(equality.data))
+    data[: len(values)] = values
+    equality.data = data
 
 
 def carried(target: Item, grasp: Grasp, at: Pose) -> Item:
@@ -239,9 +246,7 @@ def _pieces(target: Item) -> list[Item]:
     for k in range(damage.content_count(target.product, form.seed, form.severity)):
         place = damage.content_place(target.product, form.seed, form.severity, k)
         own = Form("content", form.seed, form.severity, k)
-        out.append(
-            Item(target.instance, target.product, (compose(target.poses[0], place),), own)
-        )
+        out.append(Item(target.instance, target.product, (compose(target.poses[0], place),), own))
     return out
 
 
@@ -268,7 +273,9 @@ def _run(
     for step in range(steps):
         t = step * TIMESTEP
         while len(out) < frames and times[len(out)] <= t:
-            out.append(_frame(world, int(stamps[len(out)]), path.at(t), grasp, tie is not None, seed))
+            out.append(
+                _frame(world, int(stamps[len(out)]), path.at(t), grasp, tie is not None, seed)
+            )
         pose = path.at(t)
         data.mocap_pos[0], data.mocap_quat[0] = pose.position, pose.quaternion
         for k in range(len(pieces)):
@@ -299,9 +306,7 @@ def _frame(
         form = target.form
         angles = damage.hinge_angles(world.body(0), target.poses)
         gap = damage.gap_m(target.product, form.seed, form.severity, target.poses)
-        outside = sum(
-            is_outside(target, item) for item in items[1:] if item.form.kind == "content"
-        )
+        outside = sum(is_outside(target, item) for item in items[1:] if item.form.kind == "content")
     scene = Scene(items, None, Gripper(gripper, grasp.cups), "cell", seed)
     distance = world.distance_m(0, 1) if pair else None
     return HeldFrame(t_ns, scene, distance, angles, gap, outside)

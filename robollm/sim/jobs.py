@@ -15,7 +15,6 @@ from robollm.data import armbench_identification
 from robollm.sim import lens
 from robollm.sim.card import catalogues
 from robollm.sim.dataset_plan import REFERENCES, DatasetSettings, Job
-from robollm.sim.jobs_picks import make_pick
 from robollm.sim.jobs_totes import make_tote, photograph, shots_of
 from robollm.sim.renderers import make_renderer
 from robollm.sim.shots_reference import reference_scene, reference_shot
@@ -46,6 +45,8 @@ class Studio:
         if job.kind == "tote":
             return make_tote(self, job)
         if job.kind == "pick":
+            from robollm.sim.jobs_picks import make_pick  # totes need neither grasps nor damage
+
             return make_pick(self, job)
         return self._product(job)
 

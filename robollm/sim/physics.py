@@ -70,7 +70,7 @@ class World:
     Args:
         items: their poses are where the simulation starts, at rest.
         tote: the container.
-        statics: more bodies that never move, with their poses.
+        fixed: more bodies that never move, with their poses.
         body_of: what makes an item's body; None: robollm.sim.bodies.body_of.
         parked: start with every item parked; their poses don't matter then.
         extend: called with the MjSpec before it is compiled, to add to it (welds, a gripper).
@@ -81,7 +81,7 @@ class World:
         items: Sequence[Item],
         tote: Tote | None = None,
         *,
-        statics: Sequence[tuple[Body, Pose]] = (),
+        fixed: Sequence[tuple[Body, Pose]] = (),
         body_of: BodyOf | None = None,
         parked: bool = False,
         extend: Callable[[Any], None] | None = None,
@@ -94,7 +94,7 @@ class World:
         spec = new_spec()
         if tote is not None:
             add_static(spec, tote_body(tote), Pose(), "tote")
-        for k, (static, pose) in enumerate(statics):
+        for k, (static, pose) in enumerate(fixed):
             add_static(spec, static, pose, f"s{k}")
         for i, (item, body) in enumerate(zip(self._items, self._bodies, strict=True)):
             add_body(spec, body, item.poses, f"i{i}")

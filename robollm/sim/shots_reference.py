@@ -61,7 +61,7 @@ def reference_scene(product: Product, k: int, bodies: Bodies | None = None) -> S
 
 
 def reference_shot(
-    k: int, rng: np.random.Generator, size_m: Vec3, hw: tuple[int, int], *, kind: Kind = "box"
+    k: int, rng: np.random.Generator, size_m: Vec3, hw: tuple[int, int], *, kind: Kind | None = None
 ) -> Shot:
     """Draw the k-th catalogue photograph of a product of a size: soft, bright, a long lens.
 
@@ -70,21 +70,22 @@ def reference_shot(
         rng: source of all that varies.
         size_m: the product's length, width and height.
         hw: size of the picture, px.
-        kind: the product's; bottles and the like stand on their end.
+        kind: the product's; bottles and the like stand on their end. None: leave room for both.
 
     Raises:
         ConfigError: if `k` is not 0 to 5.
     """
     _, _, elevation, lying = _pose(k)
     length, width, height = size_m
-    tall = height if lying else length if kind in _UPRIGHT else width
+    tall = height if lying else length if kind in _UPRIGHT or kind is None else width
+    middle = (width + length) / 4 if kind is None and not lying else tall / 2
     fovy = float(rng.uniform(19, 26))
     fill = float(rng.uniform(0.66, 0.82))
     reach = float(np.linalg.norm([max(length, 1.15 * tall), 0.5 * min(width, tall), 0.5 * height]))
     distance = reach / fill / (2 * np.tan(np.radians(fovy) / 2)) * max(1.0, hw[0] / hw[1])
     e = np.radians(elevation + rng.normal(0, 1.5))
     a = np.radians(-90 + rng.normal(0, 3))
-    aim = (0.0, 0.0, tall * 0.5)
+    aim = (0.0, 0.0, middle)
     eye = (
         float(distance * np.cos(e) * np.cos(a)),
         float(distance * np.cos(e) * np.sin(a)),
