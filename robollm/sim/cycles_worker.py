@@ -40,6 +40,7 @@ import bpy  # type: ignore[import-not-found] # noqa: E402
 
 FORMAT, VERSION = "robollm-scene", 1
 _FILM = 0.95  # surfaces with less alpha than this are clear film
+_IOR = 1.45  # of plastic
 # Our camera looks along +z with y down, Blender's along -z with y up.
 _FLIP = np.diag([1.0, -1.0, -1.0])
 
@@ -113,6 +114,7 @@ def _material(name: str, surface: dict[str, Any], folder: Path) -> Any:
         else:
             glow.inputs["Color"].default_value = tint
         links.new(glow.outputs[0], out.inputs["Surface"])
+        _brighter_in_mirrors(nodes, links, glow)
         return material
     if alpha >= _FILM:
         return material
@@ -122,8 +124,17 @@ def _material(name: str, surface: dict[str, Any], folder: Path) -> Any:
     fresnel = nodes.new("ShaderNodeFresnel")
     body, skin = nodes.new("ShaderNodeMixShader"), nodes.new("ShaderNodeMixShader")
     gloss.inputs["Roughness"].default_value = min(roughness, 0.3)
-    fresnel.inputs["IOR"].default_value = 1.45
-    body.inputs["Fac"].default_value = alpha
+    # Seen from behind, the node would invert the index and find total reflection. And a lamp's
+    # light comes through on paths that are not traced, so film casts half a shadow.
+    geometry, path = nodes.new("ShaderNodeNewGeometry"), nodes.new("ShaderNodeLightPath")
+    ior, share = nodes.new("ShaderNodeMath"), nodes.new("ShaderNodeMath")
+    ior.operation = share.operation = "MULTIPLY_ADD"
+    links.new(geometry.outputs["Backfacing"], ior.inputs[0])
+    ior.inputs[1].default_value, ior.inputs[2].default_value = 1 / _IOR - _IOR, _IOR
+    links.new(ior.outputs[0], fresnel.inputs["IOR"])
+    links.new(path.outputs["Is Shadow Ray"], share.inputs[0])
+    share.inputs[1].default_value, share.inputs[2].default_value = -0.5 * alpha, alpha
+    links.new(share.outputs[0], body.inputs["Fac"])
     links.new(clear.outputs[0], body.inputs[1])
     links.new(principled.outputs[0], body.inputs[2])
     links.new(fresnel.outputs[0], skin.inputs["Fac"])
@@ -131,6 +142,27 @@ def _material(name: str, surface: dict[str, Any], folder: Path) -> Any:
     links.new(gloss.outputs[0], skin.inputs[2])
     links.new(skin.outputs[0], out.inputs["Surface"])
     return material
+
+
+def _brighter_in_mirrors(nodes: Any, links: Any, glow: Any) -> None:
+    """Give white parts of a wall, its lamps, the strength that an 8-bit texture can't hold.
+
+    Only in reflections: seen directly they are white anyway.
+    """
+    grey, path = nodes.new("ShaderNodeRGBToBW"), nodes.new("ShaderNodeLightPath")
+    if glow.inputs["Color"].is_linked:
+        links.new(glow.inputs["Color"].links[0].from_socket, grey.inputs["Color"])
+    else:
+        grey.inputs["Color"].default_value = glow.inputs["Color"].default_value
+    power, times, strength = (nodes.new("ShaderNodeMath") for _ in range(3))
+    power.operation, times.operation, strength.operation = "POWER", "MULTIPLY", "MULTIPLY_ADD"
+    links.new(grey.outputs[0], power.inputs[0])
+    power.inputs[1].default_value = 4.0
+    links.new(power.outputs[0], times.inputs[0])
+    links.new(path.outputs["Is Glossy Ray"], times.inputs[1])
+    links.new(times.outputs[0], strength.inputs[0])
+    strength.inputs[1].default_value, strength.inputs[2].default_value = 8.0, 1.0
+    links.new(strength.outputs[0], glow.inputs["Strength"])
 
 
 def _mesh(name: str, vertices: Any, faces: Any, uv: Any) -> Any:
@@ -277,6 +309,8 @@ def shoot(job: dict[str, Any], threads: int) -> dict[str, Any]:
     cycles.samples, cycles.use_adaptive_sampling = job["samples"], True
     cycles.adaptive_threshold = 0.05
     cycles.use_denoising, cycles.denoiser = True, "OPENIMAGEDENOISE"
+    cycles.denoising_prefilter, cycles.denoising_quality = "FAST", "BALANCED"
+    cycles.use_light_tree = False  # pays with many lamps; we have few
     cycles.pixel_filter_type, cycles.filter_width = "BLACKMAN_HARRIS", 1.5
     _write(scene, job["rgb"])
     seconds = time.perf_counter() - began

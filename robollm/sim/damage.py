@@ -6,6 +6,7 @@ it keeps its scratches, and `how` chooses where and how it is torn.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -13,11 +14,15 @@ import numpy as np
 from robollm.core.errors import ConfigError
 from robollm.sim import damage_box, damage_content, damage_soft, shapes
 from robollm.sim.damage_content import check_severity, layout
+from robollm.sim.damage_mesh import moved
 from robollm.sim.geometry import apply, compose, inverse, matrix, turn
-from robollm.sim.world import Body, Pose, Product, Vec3
+from robollm.sim.world import Body, Pose, Product, Solid, Vec3
 
 VARIANT = 1 << 20
 """Seeds that differ by a multiple of it are the same copy, torn in another way."""
+
+
+_OWN_PARTS = ("blister", "bottle", "tube", "can")  # what comes off them is a part of the whole
 
 
 @lru_cache(maxsize=16)
@@ -25,6 +30,7 @@ def _whole(product: Product, wear: int) -> Body:
     return shapes.whole(product, wear)
 
 
+@lru_cache(maxsize=8)
 def opened(product: Product, seed: int, severity: float) -> Body:
     """Return a product whose package has opened.
 
@@ -46,7 +52,7 @@ def opened(product: Product, seed: int, severity: float) -> Body:
     if product.kind in ("box", "carton"):
         return damage_box.shell(whole, product, seed, severity, plan)
     if product.kind == "book":
-        return damage_box.book(whole, product, seed, severity)
+        return damage_box.book(whole, product, seed, severity, plan.sign)
     if product.kind in ("polybag", "pouch", "clear_bag"):
         return damage_soft.torn_bag(whole, product, seed, severity, plan)
     if product.kind == "blister":
@@ -65,7 +71,15 @@ def content(product: Product, seed: int, severity: float, piece: int) -> Body:
     Raises:
         ConfigError: if there is no such piece, or `severity` is outside [0, 1].
     """
-    return damage_content.piece_body(_loose(product, seed, severity, piece))
+    chosen = _loose(product, seed, severity, piece)
+    if product.kind not in _OWN_PARTS:
+        return damage_content.piece_body(chosen)
+    parts, centre, half = damage_soft.what_comes_off(_whole(product, seed % VARIANT), product)
+    back = Pose((-centre[0], -centre[1], -centre[2]))
+    centred = tuple(replace(p, mesh=moved(p.mesh, back)) for p in parts)
+    volume = 8 * half[0] * half[1] * half[2]
+    mass = float(np.clip(300 * volume, 0.003, 0.5 * product.weight_kg))
+    return Body(centred, (Solid("box", half),), mass)
 
 
 def content_place(product: Product, seed: int, severity: float, piece: int) -> Pose:
@@ -74,7 +88,10 @@ def content_place(product: Product, seed: int, severity: float, piece: int) -> P
     Raises:
         ConfigError: as `content`.
     """
-    return Pose(_loose(product, seed, severity, piece).centre)
+    chosen = _loose(product, seed, severity, piece)
+    if product.kind in _OWN_PARTS:
+        return Pose(damage_soft.what_comes_off(_whole(product, seed % VARIANT), product)[1])
+    return Pose(chosen.centre)
 
 
 def _loose(product: Product, seed: int, severity: float, piece: int) -> damage_content.Piece:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from robollm.sim.damage_content import WALL_M, Layout, dice, paper, piece_mesh, stuck_parts
-from robollm.sim.damage_mesh import F64, Print, in_plane, join, plate, soft_block, vec
+from robollm.sim.damage_mesh import Print, in_plane, join, plate, soft_block, vec
 from robollm.sim.damage_mesh import Range as Extent
-from robollm.sim.geometry import compose
+from robollm.sim.geometry import F64, compose
 from robollm.sim.world import (
     Body,
     Mesh,
@@ -105,7 +105,8 @@ def shell(whole: Body, product: Product, seed: int, severity: float, plan: Layou
     uv = art.side(axis, sign)
     out = np.zeros(3)
     out[axis] = sign
-    stiffness = float(rng.uniform(2.0, 5.0))
+    # Times a flap's weight: a flap that is hardly lifted hangs on by its glue, and is stiff.
+    stiffness = float(rng.uniform(2.0, 5.0)) * (1 + 6 * (1 - severity) ** 2)
     for flap in _flaps(half[i], half[j], board, severity, rng):
         top = sign * (half[axis] - flap.drop)
         extent = (flap.first, flap.second)[flap.hinged]
@@ -141,7 +142,7 @@ def shell(whole: Body, product: Product, seed: int, severity: float, plan: Layou
             inward[k] = -1.0 if flap.end else 1.0
             area = (flap.first[1] - flap.first[0]) * (flap.second[1] - flap.second[0])
             weight = BOARD_KG_M2 * area * 9.81 * reach / 2  # N m, held out flat
-            spring = stiffness * weight
+            spring = float(stiffness * weight)
             inertia = BOARD_KG_M2 * area * reach**2 / 3
             segments.append(
                 Segment(
@@ -172,14 +173,17 @@ def shell(whole: Body, product: Product, seed: int, severity: float, plan: Layou
     return Body(tuple(parts), tuple(solids), whole.mass_kg, tuple(segments), whole.friction)
 
 
-def book(whole: Body, product: Product, seed: int, severity: float) -> Body:
-    """Return a book whose cover, and at worse severities some leaves, stand open."""
+def book(whole: Body, product: Product, seed: int, severity: float, sign: int) -> Body:
+    """Return a book whose cover, and at worse severities some leaves, stand open.
+
+    `sign`: 1 opens the front cover (+z), -1 the back one. The spine is at -y.
+    """
     rng = dice(product, seed, 303)
     art = Print(whole)
     board = WALL_M["book"]
     x, y, z = (float(v) / 2 for v in product.size_m)
     board = min(board, z / 3)
-    back_cover = plate(2, -1, -z, (-x, x), (-y, y), board, art.side(2, -1))
+    back_cover = plate(2, -sign, -sign * z, (-x, x), (-y, y), board, art.side(2, -sign))
     spine = plate(1, -1, -y, (-x, x), (-z, z), board, art.side(1, -1))
     text = Surface(paper(rng, "leaflet", (0.3, 0.3, 0.32), 128), specular=0.02)
     worst = float(np.radians(5 + rng.uniform(100, 162) * severity**1.1))
@@ -187,14 +191,18 @@ def book(whole: Body, product: Product, seed: int, severity: float) -> Body:
     edge = 0.003
     block = soft_block((2 * (x - edge), 2 * y - edge - board, 2 * (z - board) - leaves), 0.0, 2)
     block.vertices[:, 1] += (board - edge) / 2
-    block.vertices[:, 2] -= leaves / 2
+    block.vertices[:, 2] -= sign * leaves / 2
     parts = [
         Part(join(back_cover[0], spine[0]), art.surface, 0),
         Part(join(back_cover[1], spine[1]), WHITE, 0),
         Part(block, text, 0),
     ]
     solids = [
-        Solid("box", (x, y, z - board - leaves / 2 - 0.0005), Pose((0, 0, -leaves / 2 - board / 2)))
+        Solid(
+            "box",
+            (x, y, z - board - leaves / 2 - 0.0005),
+            Pose((0, 0, -sign * (leaves + board) / 2)),
+        )
     ]
     segments = [Segment()]
     curl = float(rng.uniform(0.02, 0.1)) * y * severity
@@ -202,21 +210,23 @@ def book(whole: Body, product: Product, seed: int, severity: float) -> Body:
     if leaves:
         sheaves.append((leaves, z - board, worst * float(rng.uniform(0.3, 0.8)), False))
     for thick, top, angle, cover in sheaves:
-        uv = art.side(2, 1) if cover else np.array([[0.45 / x, 0], [0, -0.45 / y], [0.5, 0.5]])
+        uv = art.side(2, sign) if cover else np.array([[0.45 / x, 0], [0, -0.45 / y], [0.5, 0.5]])
         reach: Extent = (-y, y) if cover else (-y + board, y - edge)
         wide: Extent = (-x, x) if cover else (-x + edge, x - edge)
         out, under = plate(
-            2, 1, top, wide, reach, thick, uv, cells=(2, 8),
+            2, sign, sign * top, wide, reach, thick, uv, cells=(2, 8),
             lift=lambda p, q: curl * ((q + y) / (2 * y)) ** 2,
         )  # fmt: skip
         k = len(segments)
         parts += [Part(out, art.surface if cover else text, k), Part(under, WHITE, k)]
         mass = 4 * x * y * (BOARD_KG_M2 if cover else 0.4)
-        spring = float(rng.uniform(2.0, 4.0)) * mass * 9.81 * y
+        spring = float(rng.uniform(3.0, 6.0) * (1 + 4 * (1 - severity) ** 2) * mass * 9.81 * y)
         damping = 0.5 * float(np.sqrt(spring * mass * (2 * y) ** 2 / 3))
         segments.append(
-            Segment(0, (0, -y, top), (1, 0, 0), spring, damping, (-0.02, FULL_TURN_RAD), angle)
+            Segment(
+                0, (0, -y, sign * top), (sign, 0, 0), spring, damping, (-0.02, FULL_TURN_RAD), angle
+            )
         )
         half: Vec3 = (x - 0.002, y - 0.003, max(thick / 2, 0.0007))
-        solids.append(Solid("box", half, Pose((0, 0.001, top - thick / 2)), k))
+        solids.append(Solid("box", half, Pose((0, 0.001, sign * (top - thick / 2))), k))
     return Body(tuple(parts), tuple(solids), whole.mass_kg, tuple(segments), whole.friction)

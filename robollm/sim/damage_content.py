@@ -10,7 +10,7 @@ import numpy as np
 from robollm.core.errors import ConfigError
 from robollm.sim.damage_mesh import in_plane, lathe, moved, sheet, soft_block
 from robollm.sim.geometry import F64, turn
-from robollm.sim.world import U8, Body, Mesh, Part, Pose, Product, Solid, Surface, Vec3
+from robollm.sim.world import U8, Body, Mesh, Part, Pose, Product, Rgb, Solid, Surface, Vec3
 
 Sort = Literal[
     "inner_box", "flask", "sachet", "tissue", "block", "leaflet", "garment", "tray", "lid"
@@ -73,7 +73,7 @@ def layout(product: Product, seed: int, severity: float) -> Layout:
     if product.kind == "book":
         return _in_book(product, rng, severity)
     if product.kind == "blister":
-        return _on_card(product, rng, severity)
+        return _on_card(product, rng)
     return _in_vessel(product, rng)
 
 
@@ -87,7 +87,7 @@ def _in_walls(product: Product, rng: np.random.Generator, severity: float) -> La
     half = np.asarray(product.size_m) / 2 - WALL_M[product.kind] * 2 - CLEAR_M
     half = np.maximum(half, 0.003)
     depth = 2 * half[axis]
-    filled = float(rng.uniform(0.6, 0.85)) * depth
+    filled = float(rng.uniform(0.7, 0.88)) * depth
     sorts: tuple[Sort, ...] = ("inner_box", "flask", "sachet", "block", "garment", "tray")
     sort = sorts[int(rng.integers(len(sorts)))]
     i, j, _ = in_plane(axis)
@@ -149,36 +149,39 @@ def _in_bag(product: Product, rng: np.random.Generator, severity: float) -> Layo
 
 def _in_book(product: Product, rng: np.random.Generator, severity: float) -> Layout:
     length, width, height = product.size_m
+    sign = 1 if rng.random() < 0.5 else -1
     loose = []
-    for _ in range(_count(rng, severity)):
+    for k in range(_count(rng, severity)):
         small = rng.uniform(0.3, 0.5) + 0.45 * severity
         size = np.array([length * small, width * small, 0.001])
-        at = (rng.uniform(-0.02, 0.02), rng.uniform(-0.02, 0.02), height / 2 + 0.004)
+        z = sign * (height / 2 - 0.004 - 0.001 * k)
+        at = (rng.uniform(-0.02, 0.02), rng.uniform(-0.02, 0.02), z)
         loose.append(_piece("leaflet", size, np.array(at), rng))
-    return Layout(2, 1, (), tuple(loose))
+    return Layout(2, sign, (), tuple(loose))
 
 
-def _on_card(product: Product, rng: np.random.Generator, severity: float) -> Layout:
-    length, width, height = product.size_m
-    size = np.array([length * 0.4, width * 0.45, height * 0.6])
-    loose = [_piece("block", size, np.array([0, 0, height * 0.15]), rng)]
-    if severity > 0.5:
-        card = np.array([length * 0.5, width * 0.5, 0.001])
-        loose.append(_piece("leaflet", card, np.array([0, 0, height / 2 + 0.003]), rng))
-    return Layout(2, 1, (), tuple(loose))
+def _on_card(product: Product, rng: np.random.Generator) -> Layout:
+    # The goods of the whole product; their place is in its body (see damage.content).
+    goods = _piece("block", np.full(3, 0.03), np.zeros(3), rng)
+    return Layout(2, -1, (), (goods,))
 
 
 def _in_vessel(product: Product, rng: np.random.Generator) -> Layout:
-    length, width, height = product.size_m
-    across = min(width, height)
-    size = np.array([max(0.012, 0.09 * length), across * 0.62, across * 0.62])
-    flat = product.kind == "can" and bool(product.look.get("shape", {}).get("flat"))
-    axis, sign = (2, 1) if flat else (0, -1 if product.kind == "tube" else 1)
-    if flat:
-        size, length = np.array([length * 0.9, length * 0.9, 0.004]), height
-    centre = np.zeros(3)
-    centre[axis] = sign * (length / 2 + size[axis] / 2 + 0.002)
-    return Layout(axis, sign, (), (_piece("lid", size, centre, rng),))
+    # What comes off is the whole product's own cap or lid (see damage.content).
+    axis, sign, _ = cap_place(product)
+    return Layout(axis, sign, (), (_piece("lid", np.full(3, 0.02), np.zeros(3), rng),))
+
+
+def cap_place(product: Product) -> tuple[int, int, float]:
+    """Return a bottle's, tube's or can's axis, the sign of its top, and where its cap begins, m.
+
+    Bottles end in their cap at +x, tubes at -x, cans in a lid at +x (flat cans: +z).
+    """
+    shape = product.look.get("shape", {})
+    axis = 2 if product.kind == "can" and shape.get("flat") else 0
+    extent = product.size_m[axis]
+    share = 0.02 if product.kind == "can" else float(shape.get("cap", 0.15))
+    return axis, -1 if product.kind == "tube" else 1, extent / 2 - max(share * extent, 0.003)
 
 
 def _piece(sort: Sort, size: F64, centre: F64, rng: np.random.Generator) -> Piece:
@@ -187,7 +190,7 @@ def _piece(sort: Sort, size: F64, centre: F64, rng: np.random.Generator) -> Piec
     return Piece(sort, (x, y, z), (cx, cy, cz), int(rng.integers(1 << 31)))
 
 
-def paper(rng: np.random.Generator, sort: Sort, tint: tuple[float, ...], side: int = 96) -> U8:
+def paper(rng: np.random.Generator, sort: Sort, tint: Rgb, side: int = 96) -> U8:
     """Return the print of a piece of content, uint8 [side, side, 3]."""
     white = np.array([0.93, 0.92, 0.9])
     colour = np.asarray(tint)
@@ -219,10 +222,11 @@ def paper(rng: np.random.Generator, sort: Sort, tint: tuple[float, ...], side: i
 def piece_mesh(piece: Piece) -> tuple[Mesh, Surface, Solid]:
     """Return a piece's mesh, look and collision primitive, in its own frame (m, centred)."""
     rng = np.random.default_rng([piece.seed, 7])
-    tint = tuple(float(v) for v in rng.choice(_TINTS))
+    red, green, blue = (float(v) for v in rng.choice(_TINTS))
+    tint = (red, green, blue)
     x, y, z = piece.size
     box = Solid("box", (x / 2, y / 2, z / 2))
-    if piece.sort in ("flask", "lid"):
+    if piece.sort == "flask":
         return _round(piece, rng, tint)
     if piece.sort in ("leaflet", "tissue"):
         order = np.argsort(piece.size)[::-1]  # the thinnest side is the sheet's normal
@@ -260,30 +264,21 @@ _TINTS = (
 )
 
 
-def _round(
-    piece: Piece, rng: np.random.Generator, tint: tuple[float, ...]
-) -> tuple[Mesh, Surface, Solid]:
-    """A flask or a lid, its axis along the piece's longest side (a lid's: the odd one out)."""
-    # A lid is as wide along two of its sides; the third one is its axis, whatever its length.
-    odd = [k for k in range(3) if abs(piece.size[k] - piece.size[(k + 1) % 3]) > 1e-9
-           and abs(piece.size[k] - piece.size[k - 1]) > 1e-9]  # fmt: skip
-    long = odd[0] if piece.sort == "lid" and odd else int(np.argmax(piece.size))
+def _round(piece: Piece, rng: np.random.Generator, tint: Rgb) -> tuple[Mesh, Surface, Solid]:
+    """A flask, its axis along the piece's longest side."""
+    long = int(np.argmax(piece.size))
     half = piece.size[long] / 2
     r = min(s for k, s in enumerate(piece.size) if k != long) / 2
-    if piece.sort == "lid":
-        profile = [(-half, 0.0), (-half, r), (half * 0.8, r), (half, r * 0.92), (half, 0.0)]
-        look = Surface(None, (*tint, 1.0), 0.5, 0.5)
-    else:
-        profile = [
-            (-half, 0.0),
-            (-half, r * 0.94),
-            (-half * 0.95, r),
-            (half * 0.5, r),
-            (half * 0.66, r * 0.5),
-            (half, r * 0.5),
-            (half, 0.0),
-        ]
-        look = Surface(paper(rng, "flask", tint), specular=0.5, shininess=0.5)
+    profile = [
+        (-half, 0.0),
+        (-half, r * 0.94),
+        (-half * 0.95, r),
+        (half * 0.5, r),
+        (half * 0.66, r * 0.5),
+        (half, r * 0.5),
+        (half, 0.0),
+    ]
+    look = Surface(paper(rng, "flask", tint), specular=0.5, shininess=0.5)
     turns = {
         0: turn((1, 0, 0), 0.0),
         1: turn((0, 0, 1), np.pi / 2),

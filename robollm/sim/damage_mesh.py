@@ -15,7 +15,7 @@ Lift = Callable[[F64, F64], F64]
 """Height above the plane, m, of points given by their two coordinates in it, m."""
 
 
-def vec(values: F64) -> Vec3:
+def vec(values: NDArray[np.floating]) -> Vec3:
     """Return three numbers as plain floats."""
     x, y, z = (float(v) for v in values)
     return (x, y, z)
@@ -71,8 +71,8 @@ def vertex_normals(mesh: Mesh) -> F64:
     total = np.zeros((int(place.max()) + 1, 3))
     for k in range(3):
         np.add.at(total, place[mesh.faces[:, k]], face_normals(mesh))
-    out: F64 = (total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-12))[place]
-    return out
+    length = np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-12)
+    return np.asarray((total / length)[place], np.float64)
 
 
 def in_plane(axis: int) -> tuple[int, int, bool]:

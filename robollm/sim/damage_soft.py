@@ -6,9 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from robollm.sim.damage_content import Layout, dice, paper, stuck_parts
+from robollm.sim.damage_content import Layout, cap_place, dice, paper, stuck_parts
 from robollm.sim.damage_mesh import (
-    F64,
     face_normals,
     inside_of,
     join,
@@ -17,10 +16,12 @@ from robollm.sim.damage_mesh import (
     refined,
     vec,
 )
-from robollm.sim.world import Body, Mesh, Part, Pose, Product, Segment, Solid, Surface
+from robollm.sim.geometry import F64
+from robollm.sim.world import Body, Mesh, Part, Pose, Product, Segment, Solid, Surface, Vec3
 
 SILVER = Surface(None, (0.72, 0.73, 0.75, 1.0), 0.5, 0.5)
 MILKY = Surface(None, (0.9, 0.9, 0.9, 1.0), 0.2, 0.3)
+EMPTY_FROM = 0.4  # severity from which a blister has lost its goods
 DARK = Surface(None, (0.07, 0.07, 0.08, 1.0), 0.05, 0.2)
 
 
@@ -77,15 +78,18 @@ def torn_bag(whole: Body, product: Product, seed: int, severity: float, plan: La
 
 
 def peeled_blister(whole: Body, product: Product, seed: int, severity: float) -> Body:
-    """Return a blister whose clear or card half is peeled back from one end."""
+    """Return a blister whose card is peeled back from one end; at 0.4 or worse it is empty."""
     rng = dice(product, seed, 505)
-    length, width, height = product.size_m
+    length, _, height = product.size_m
     end = 1 if rng.random() < 0.5 else -1
     start = length * (0.42 - 0.5 * severity)  # where the peel begins, from the middle
     angle = np.radians(12 + severity * float(rng.uniform(70, 130)))
     bend = max((length / 2 - start) * 0.7, 0.01)
     parts = []
+    goods = goods_of(whole)[0]
     for part in whole.parts:
+        if part is goods and severity >= EMPTY_FROM:
+            continue
         if float(np.ptp(part.mesh.vertices[:, 0])) < 0.9 * length:
             parts.append(part)  # what lies inside stays
             continue
@@ -100,6 +104,14 @@ def peeled_blister(whole: Body, product: Product, seed: int, severity: float) ->
     return replace(whole, parts=tuple(parts))
 
 
+def goods_of(whole: Body) -> tuple[Part, Vec3, Vec3]:
+    """Return a blister's opaque goods, and the centre and half sides of their box, m."""
+    solid = [p for p in whole.parts if p.surface.rgba[3] > 0.99]
+    goods = min(solid, key=lambda p: float(np.ptp(p.mesh.vertices[:, 0])))
+    low, high = goods.mesh.vertices.min(0), goods.mesh.vertices.max(0)
+    return goods, vec((low + high) / 2), vec((high - low) / 2)
+
+
 def _rolled(mesh: Mesh, v: F64, end: int, start: float, angle: float, bend: float) -> Mesh:
     """Roll what lies beyond x = `start` downwards over a length `bend`, to an angle."""
     s = np.maximum(end * v[:, 0] - start, 0)
@@ -111,27 +123,40 @@ def _rolled(mesh: Mesh, v: F64, end: int, start: float, angle: float, bend: floa
     return Mesh(np.column_stack([end * x, v[:, 1], z]).astype(np.float32), mesh.faces, mesh.uv)
 
 
-def uncapped(whole: Body, product: Product, seed: int, severity: float) -> Body:
-    """Return a bottle, tube or can whose cap or lid is off, or stands askew; it shows its inside.
-
-    Up to severity 0.45 the cap hangs on. Bottles end in their cap at +x, tubes at -x, cans in a
-    lid at +x (flat cans: +z).
-    """
-    rng = dice(product, seed, 606)
-    shape = product.look.get("shape", {})
-    axis = 2 if product.kind == "can" and shape.get("flat") else 0
-    sign = -1 if product.kind == "tube" else 1
-    extent = product.size_m[axis]
-    share = 0.02 if product.kind == "can" else float(shape.get("cap", 0.15))
-    cut = extent / 2 - max(share * extent, 0.003)  # along sign * axis
-    kept: list[Part] = []
-    caps: list[Part] = []
+def _parted(whole: Body, product: Product) -> tuple[list[Part], list[Part]]:
+    """Return the parts of a vessel without its cap or lid, and those of the cap alone."""
+    axis, sign, cut = cap_place(product)
+    kept, caps = [], []
     for part in whole.parts:
         above = (sign * part.mesh.vertices[:, axis][part.mesh.faces]).mean(1) > cut - 5e-4
         if (~above).any():
             kept.append(replace(part, mesh=keep_faces(part.mesh, ~above)))
         if above.any():
             caps.append(replace(part, mesh=keep_faces(part.mesh, above), segment=1))
+    return kept, caps
+
+
+def what_comes_off(whole: Body, product: Product) -> tuple[tuple[Part, ...], Vec3, Vec3]:
+    """Return a blister's goods, or a vessel's cap or lid, and the centre and half sides, m."""
+    if product.kind == "blister":
+        goods, centre, half = goods_of(whole)
+        return (goods,), centre, half
+    caps = _parted(whole, product)[1]
+    corners = np.concatenate([p.mesh.vertices for p in caps])
+    low, high = corners.min(0), corners.max(0)
+    parts = tuple(replace(p, segment=0) for p in caps)
+    return parts, vec((low + high) / 2), vec((high - low) / 2)
+
+
+def uncapped(whole: Body, product: Product, seed: int, severity: float) -> Body:
+    """Return a bottle, tube or can whose cap or lid is off, or stands askew; it shows its inside.
+
+    Up to severity 0.45 the cap hangs on.
+    """
+    rng = dice(product, seed, 606)
+    axis, sign, cut = cap_place(product)
+    extent = product.size_m[axis]
+    kept, caps = _parted(whole, product)
     edge = np.concatenate([p.mesh.vertices for p in kept])
     top = float((sign * edge[:, axis]).max())
     rim = edge[sign * edge[:, axis] > top - 0.003]
@@ -142,7 +167,7 @@ def uncapped(whole: Body, product: Product, seed: int, severity: float) -> Body:
     scale = np.array([1.0, r_first, r_second])
     hole, lip = (_placed(m, scale, axis, sign) for m in (disc, ring))
     # A can's content reaches up to its rim; a neck is dark.
-    tint = tuple(float(v) for v in rng.uniform(0.25, 0.85, 3))
+    tint = vec(rng.uniform(0.25, 0.85, 3))
     fill = Surface(paper(rng, "garment", tint), specular=0.4) if product.kind == "can" else DARK
     skin = max(kept, key=lambda p: len(p.mesh.faces)).surface
     parts = [*kept, Part(hole, fill, 0), Part(lip, replace(skin, texture=None), 0)]

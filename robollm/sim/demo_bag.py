@@ -20,10 +20,11 @@ from robollm.data import jpeg
 from robollm.data.bag import NS, BagWriter
 from robollm.sim.catalogue import make_catalogue, rows
 from robollm.sim.lens import develop
+from robollm.sim.picks import Event
 from robollm.sim.render import MujocoRenderer
 from robollm.sim.shots import ViewName
 from robollm.sim.shots_reference import reference_scene, reference_shot
-from robollm.sim.station import Event, Plan, StationPick, play
+from robollm.sim.station import Plan, StationPick, play
 from robollm.sim.workers import run_jobs
 from robollm.sim.world import Product
 
@@ -37,7 +38,7 @@ EVENTS = (
 `no_tote_wall`: a camera that delivers nothing."""
 
 CONTAINER_TOPIC = "/robollm/container"
-IMAGE_TOPIC = "/robollm/image"
+IMAGE_TOPIC = "/robollm/image/compressed"
 PICK_TOPIC = "/robollm/pick"
 VIEW_TOPICS: dict[ViewName, str] = {
     "on_arm_low": "/robollm/views/on_arm_low/image",
@@ -180,7 +181,7 @@ def _portraits(products: tuple[Product, ...]) -> list[tuple[Product, list[bytes]
             packed = []
             for k, scene in enumerate(row):
                 rng = np.random.default_rng([_CATALOGUE_SEED, *product.id.encode(), k])
-                shot = reference_shot(k, rng, product.size_m, REFERENCE_HW, kind=product.kind)
+                shot = reference_shot(k, rng, product, REFERENCE_HW)
                 rgb = develop(renderer.shoot(scene, shot).rgb, shot.lens, shot.seed)
                 packed.append(jpeg.encode(rgb, quality=92))
             out.append((product, packed))
@@ -226,7 +227,7 @@ def _record_pick(
             bag.pick(PICK_TOPIC, stamp_ns, frame_id, name, box, stamp_ns + PICK_NS)
         stamp = stamp_ns + gap
         bag.image(
-            IMAGE_TOPIC, stamp, frame_id, pick.tote_rgb, jpeg=False, log_ns=stamp + LATENCY_NS
+            IMAGE_TOPIC, stamp, frame_id, pick.tote_rgb, jpeg=True, log_ns=stamp + LATENCY_NS
         )
     labels: dict[str, str | None] = dict.fromkeys(VIEW_TOPICS)
     stamps: dict[str, int | None] = dict.fromkeys(VIEW_TOPICS)

@@ -92,7 +92,7 @@ def _spot(
     if not len(rows):
         return None
     at = np.column_stack([columns, rows]) * CELL_M + chart.corner
-    reach = int(round(radius / CELL_M))
+    reach = round(radius / CELL_M)
     dy, dx = np.mgrid[-reach : reach + 1, -reach : reach + 1]
     disc = dx**2 + dy**2 <= reach**2 + 0.5
     dy, dx = dy[disc], dx[disc]
@@ -129,7 +129,7 @@ def find_grasp(
     """
     chart = chart or height_map(scene, body_of)
     item = next(i for i in scene.items if i.instance == instance)
-    centre = np.mean([p for p in _centres(item, body_of)], axis=0)
+    centre = np.mean(_centres(item, body_of), axis=0)
     for radius in CUP_RADII_M:
         spot = _spot(chart, instance, centre, radius)
         if spot is None:
@@ -186,9 +186,9 @@ def choose_target(
 def gripper_pose(grasp: Grasp, along: Vec3 = (1.0, 0.0, 0.0)) -> Pose:
     """Return the frame of the cups' lips at a grasp: z against the normal, x near `along`."""
     z = -np.asarray(grasp.normal, np.float64)
-    x = np.asarray(along, np.float64)
-    x = x - z * (x @ z)
+    x: F64 = np.asarray(along, np.float64)
+    x = np.asarray(x - z * (x @ z), np.float64)
     if np.linalg.norm(x) < 1e-6:
-        x = np.cross(z, (0.0, 1.0, 0.0))
-    x /= np.linalg.norm(x)
+        x = np.asarray(np.cross(z, (0.0, 1.0, 0.0)), np.float64)
+    x = np.asarray(x / np.linalg.norm(x), np.float64)
     return Pose(grasp.point, quaternion(np.stack([x, np.cross(z, x), z], axis=1)))

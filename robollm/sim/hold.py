@@ -17,7 +17,7 @@ from robollm.core.errors import ConfigError
 from robollm.sim import damage
 from robollm.sim.geometry import F64, apply, compose, inverse, matrix, turn
 from robollm.sim.grasp import Grasp, gripper_pose
-from robollm.sim.hold_attach import Tie, approach
+from robollm.sim.hold_attach import Tie, approach, nearest_segment
 from robollm.sim.physics import TIMESTEP, BodyOf, World
 from robollm.sim.world import Form, Gripper, Item, Pose, Scene, Vec3
 
@@ -74,7 +74,7 @@ class _Path:
 
 def _path(rng: np.random.Generator, tilt: Pose) -> _Path:
     side = rng.uniform(0, 2 * np.pi)
-    start = np.asarray(HOLD_M) + (0.3 * np.cos(side), 0.3 * np.sin(side), -0.1)
+    start = np.add(HOLD_M, (0.3 * np.cos(side), 0.3 * np.sin(side), -0.1))
     sway = rng.uniform(0.004, 0.03, 3) * (1, 1, 0.4)
     yaw = rng.uniform(-np.pi, np.pi)
     return _Path(
@@ -89,8 +89,8 @@ def _path(rng: np.random.Generator, tilt: Pose) -> _Path:
 
 
 def _spring(rng: np.random.Generator) -> tuple[float, float]:
-    """Return MuJoCo's (-stiffness, -damping) of a soft turn: 1.5 to 3.5 Hz, lightly damped."""
-    pulse = 2 * np.pi * float(rng.uniform(1.5, 3.5))
+    """Return MuJoCo's (-stiffness, -damping) of a soft turn: 2 to 4.5 Hz, lightly damped."""
+    pulse = 2 * np.pi * float(rng.uniform(2.0, 4.5))
     return (-(pulse**2), -2 * float(rng.uniform(0.08, 0.25)) * pulse)
 
 
@@ -213,16 +213,28 @@ def hold(
     soft = _spring(rng)
 
     def extend(spec: Any) -> None:
+        spec.compiler.degree = False  # a hinge's limits and rest angle are in radians
         base = spec.worldbody.add_body(name="gripper", mocap=True)
         base.pos, base.quat = list(start.position), list(start.quaternion)
+        # The arm above the cups: an item that swings far knocks against it.
+        base.add_geom(
+            name="arm",
+            type=mujoco.mjtGeom.mjGEOM_CYLINDER,
+            size=[0.018, 0.1, 0.0],
+            pos=[0.0, 0.0, -0.135],
+        )
         root = held.poses[0]
-        _pin(spec, "cups", "gripper", "i0_0", (0.0, 0.0, 0.0))
-        _weld(spec, "turn", "gripper", "i0_0", compose(inverse(start), root), soft)
+        grip = nearest_segment(body, held.poses, start.position)
+        _pin(spec, "cups", "gripper", f"i0_{grip}", (0.0, 0.0, 0.0))
+        gripped = compose(inverse(start), held.poses[grip])
+        _weld(spec, "turn", "gripper", f"i0_{grip}", gripped, soft)
         if tie is not None:
-            own = compose(inverse(root), tie.item.poses[0])
-            x, y, z = (float(v) for v in apply(inverse(root), np.asarray([tie.point]))[0])
-            _pin(spec, "stick", "i0_0", "i1_0", (x, y, z))
-            _weld(spec, "sway", "i0_0", "i1_0", own, _spring(rng))
+            a, b = tie.segments
+            host = held.poses[a]
+            own = compose(inverse(host), tie.item.poses[b])
+            x, y, z = (float(v) for v in apply(inverse(host), np.asarray([tie.point]))[0])
+            _pin(spec, "stick", f"i0_{a}", f"i1_{b}", (x, y, z))
+            _weld(spec, "sway", f"i0_{a}", f"i1_{b}", own, _spring(rng))
         for k, piece in enumerate(pieces, 1):
             _weld(spec, f"piece{k}", "i0_0", f"i{k}_0", compose(inverse(root), piece.poses[0]),
                   (0.02, 1.0))  # fmt: skip

@@ -8,9 +8,9 @@ import mujoco
 import numpy as np
 
 from robollm.core.errors import ConfigError
-from robollm.sim.geometry import F64, apply, compose, matrix, turn
+from robollm.sim.geometry import F64, apply, compose, inverse, matrix, turn
 from robollm.sim.physics import BodyOf, World
-from robollm.sim.world import Item, Pose, Vec3
+from robollm.sim.world import Body, Item, Pose, Vec3
 
 MANNERS = ("side", "beneath", "corner", "hidden", "stacked", "as_found")
 REST_GAP_M = 0.0003  # what is left between two things that touch
@@ -19,10 +19,14 @@ APART_M = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Tie:
-    """A second product in contact: where it is, and the point in the world where it sticks."""
+    """A second product in contact: where it is, and how it sticks.
+
+    `point`: where, m, in the world; `segments`: of the first and of the second product.
+    """
 
     item: Item
     point: Vec3
+    segments: tuple[int, int]
     manner: str
 
 
@@ -105,7 +109,7 @@ def _laid_out(
     item = _stretched(second, Pose((0.0, 0.0, 0.0), spin.quaternion))
     z = np.array([0.0, 0.0, 1.0])
     low, high = _extent(first, make, z)
-    own_low, own_high = _extent(item, make, z)
+    _, own_high = _extent(item, make, z)
     if manner == "side":  # under the same cups: the tops are level
         flat = [axes[:, k] for k in range(3) if abs(axes[2, k]) < 0.7]
         way = flat[int(rng.integers(len(flat)))] * rng.choice([-1.0, 1.0])
@@ -160,17 +164,34 @@ def _contact(world: World, placed: Item, way: F64, manner: str) -> Tie:
             far = middle
     item = _moved(placed, way * far)
     world.place(1, item.poses)
-    return Tie(item, _meeting_point(world), manner)
+    point, segments = _meeting(world)
+    return Tie(item, point, segments, manner)
 
 
-def _meeting_point(world: World) -> Vec3:
-    """Return the middle between the closest points of items 0 and 1, m."""
+def _meeting(world: World) -> tuple[Vec3, tuple[int, int]]:
+    """Return the middle between the closest points of items 0 and 1, m, and their segments."""
     mujoco.mj_kinematics(world.model, world.data)
-    best, ends, out = np.inf, np.zeros(6), np.zeros(6)
+    best, ends, out, pair = np.inf, np.zeros(6), np.zeros(6), (0, 0)
     for a in world.geom_ids(0):
         for b in world.geom_ids(1):
             d = mujoco.mj_geomDistance(world.model, world.data, a, b, APART_M, ends)
             if d < best:
-                best, out = d, ends.copy()
+                best, out, pair = d, ends.copy(), (a, b)
     x, y, z = (float(v) for v in (out[:3] + out[3:]) / 2)
-    return (x, y, z)
+    bodies = [int(world.model.geom_bodyid[g]) for g in pair]
+    first, second = (world.body_ids(k).index(b) for k, b in enumerate(bodies))
+    return (x, y, z), (first, second)
+
+
+def nearest_segment(body: Body, poses: tuple[Pose, ...], point: Vec3) -> int:
+    """Return the segment whose solids are nearest to a point in the world, m."""
+    best, found = np.inf, 0
+    for solid in body.solids:
+        at = compose(poses[solid.segment], solid.pose)
+        local = np.abs(apply(inverse(at), np.asarray([point]))[0])
+        a, b, c = solid.size
+        half = (a, a, b) if solid.shape in ("cylinder", "capsule") else (a, b, c)
+        away = float(np.linalg.norm(np.maximum(local - half, 0)))
+        if away < best - 1e-6:
+            best, found = away, solid.segment
+    return found

@@ -73,7 +73,7 @@ class Studio:
         self.renderer.load(scenes)
         packed = []
         for k, scene in enumerate(scenes):
-            shot = reference_shot(k, rng, product.size_m, self.settings.view_hw)
+            shot = reference_shot(k, rng, product, self.settings.view_hw)
             picture = self.renderer.shoot(scene, shot)
             packed.append(lens.encode(picture.rgb, shot.lens, shot.seed))
         root = self.root / armbench_identification.ROOT

@@ -34,7 +34,8 @@ SECOND_PX, SECOND_SHARE = 40, 0.015
 multi-pick shows none, and is labelled nominal."""
 
 _ATTEMPTS = 20
-_MARGIN = 0.08  # around a crop, of its side
+_MARGIN = 0.08  # around a pre-pick crop, of its side
+_LOOSE = (0.05, 0.45)  # the same around what is held
 _MISSING = 0.06  # chance that a camera that took a picture didn't deliver it
 _MAX_ITEMS, _MIN_ITEMS = 24, 3
 _FILM_HW = (280, 320)  # one camera's half of a film's frame, enlarged to twice its size
@@ -56,11 +57,11 @@ class Held:
 def make_pick(studio: Studio, job: Job) -> dict[str, Any]:
     """Write the files of one pick for every task that wants it; return its record."""
     run = _run(studio, job)
-    happened = run.detail or run.label
+    happened = _event(run)
     pick, tasks = induct_of(studio.settings, job), studio.settings.task
     held = _photograph(studio, job, run)
     record: dict[str, Any] = {
-        "id": pick, "pictures": len(held), "event": run.detail or run.label, "label": run.label,
+        "id": pick, "pictures": len(held), "event": happened,
         "product_id": _target(run).id, "truth": run.truth,
         "labels": [], "views": [FILE_NAMES[h.view] for h in held],
     }  # fmt: skip
@@ -87,6 +88,16 @@ def _target(run: PickRun) -> Product:
     return next(i.product for i in run.before.items if i.instance == run.target)
 
 
+def _label_of(run: PickRun) -> str:
+    """The label of a pick as a whole: a defect that shows in any frame."""
+    return next((label for label in run.labels if label != "nominal"), "nominal")
+
+
+def _event(run: PickRun) -> str:
+    """What happened: "nominal", "multi_pick", "open" or "deconstruction"."""
+    return run.detail or _label_of(run)
+
+
 def _run(studio: Studio, job: Job) -> PickRun:
     """Fill a tote and take something out, until what happens is what the plan says."""
     want = {"open": "package_defect", "deconstruction": "package_defect"}.get(job.event, job.event)
@@ -104,7 +115,7 @@ def _run(studio: Studio, job: Job) -> PickRun:
             continue
         # Whether content falls out is up to physics: wanted first, then taken as it comes.
         exact = run.detail in (None, job.event)
-        if run.label == want and (exact or attempt >= _ATTEMPTS // 2):
+        if _label_of(run) == want and (exact or attempt >= _ATTEMPTS // 2):
             return run
     raise ConfigError(
         f"{job} went otherwise {_ATTEMPTS} times", fix="take another seed or more products"
@@ -118,20 +129,22 @@ def _photograph(studio: Studio, job: Job, run: PickRun) -> list[Held]:
     names: list[ViewName] = ["on_arm_low", "tote_wall", "far_tray"]
     more = names[int(rng.integers(len(names)))]
     views = [*names, more][:count]
-    moments = np.sort(rng.permutation(len(run.frames))[:count])
+    moments = np.sort(rng.permutation(len(run.held.frames))[:count])
     order = rng.permutation(count)
     backdrop = int(rng.integers(BACKDROPS))
-    scenes = [replace(run.frames[int(m)].scene, backdrop_seed=backdrop) for m in moments]
+    scenes = [replace(run.held.frames[int(m)].scene, backdrop_seed=backdrop) for m in moments]
     studio.renderer.load(scenes)
     out = []
     for moment, scene, which in zip(moments, scenes, order, strict=True):
-        frame, view = run.frames[int(moment)], views[int(which)]
+        view, state = views[int(which)], run.labels[int(moment)]
         assert scene.gripper is not None, "something holds it"
         shot = view_shot(view, rng, scene.gripper.pose, studio.settings.view_hw)
         picture = studio.renderer.shoot(scene, shot)
         packed = lens.encode(picture.rgb, shot.lens, shot.seed)
-        label = _label(picture.labels, run, frame.label)
-        out.append(Held(view, packed, picture.labels, _box_of(picture.labels > 0), label))
+        label = _label(picture.labels, run, state)
+        # A detector's boxes are not tight; a tight one would tell a multi-pick by its size.
+        box = _box_of(picture.labels > 0, float(rng.uniform(*_LOOSE)))
+        out.append(Held(view, packed, picture.labels, box, label))
     return out
 
 
@@ -144,13 +157,13 @@ def _label(labels: NDArray[np.uint16], run: PickRun, state: str) -> str:
     return "multi_pick" if second >= max(SECOND_PX, SECOND_SHARE * held) else "nominal"
 
 
-def _box_of(mask: NDArray[np.bool_]) -> Box | None:
-    """The box (x1, y1, x2, y2) of a mask with some margin; None if it is empty."""
+def _box_of(mask: NDArray[np.bool_], margin: float) -> Box | None:
+    """The box (x1, y1, x2, y2) of a mask with a margin (of its sides); None if it is empty."""
     ys, xs = np.nonzero(mask.any(1))[0], np.nonzero(mask.any(0))[0]
     if not len(ys):
         return None
     x1, y1, x2, y2 = int(xs[0]), int(ys[0]), int(xs[-1]) + 1, int(ys[-1]) + 1
-    mx, my = round((x2 - x1) * _MARGIN) + 2, round((y2 - y1) * _MARGIN) + 2
+    mx, my = round((x2 - x1) * margin) + 2, round((y2 - y1) * margin) + 2
     height, width = mask.shape
     return max(0, x1 - mx), max(0, y1 - my), min(width, x2 + mx), min(height, y2 + my)
 
@@ -191,7 +204,7 @@ def _identification(
         row["id"]: {k: row[k] for k in ("title", "description", "weight_kg", "dimensions_m")}
         for row in catalogue.rows(manifest)
     }
-    annotation = {"GT_ID": target.id, "segmentation": segments, "event": run.detail or run.label}
+    annotation = {"GT_ID": target.id, "segmentation": segments, "event": _event(run)}
     root = studio.root / armbench_identification.ROOT
     armbench_identification.write_pick(root, pick, pictures, container, annotation)
     return {"identification": True, "manifest": len(manifest),
@@ -206,7 +219,7 @@ def _before(studio: Studio, job: Job, run: PickRun) -> tuple[bytes, list[list[fl
     shot: Shot = tote_shot(studio.rng(job, 2), tote, (2 * side, 8 * side // 3))
     [picture] = photograph(studio, [View(run.before, shot)])
     mask = picture.labels == run.target
-    box = _box_of(mask)
+    box = _box_of(mask, _MARGIN)
     if box is None:  # the camera may lose what lies at a wall; then the whole tote is the crop
         box = (0, 0, mask.shape[1], mask.shape[0])
     x1, y1, x2, y2 = box
@@ -219,7 +232,7 @@ def _film(studio: Studio, job: Job, run: PickRun) -> list[U8]:
     """Two cameras side by side, frame by frame, 560 x 1280 px."""
     rng = studio.rng(job, 5)
     backdrop = int(rng.integers(BACKDROPS))
-    scenes = [replace(f.scene, backdrop_seed=backdrop) for f in run.frames]
+    scenes = [replace(f.scene, backdrop_seed=backdrop) for f in run.held.frames]
     # The cameras hang still; what they look at moves.
     middle = scenes[len(scenes) // 2].gripper
     assert middle is not None, "something holds it"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from robollm.core.errors import ConfigError
+from robollm.sim.artwork import stands
 from robollm.sim.geometry import apply, compose, look_at, matrix, quaternion, turn
 from robollm.sim.render import Bodies, default_bodies
 from robollm.sim.shots import scaled, warmth
@@ -12,7 +13,6 @@ from robollm.sim.world import (
     WHOLE,
     Camera,
     Item,
-    Kind,
     Lens,
     Light,
     Lighting,
@@ -21,12 +21,10 @@ from robollm.sim.world import (
     Quat,
     Scene,
     Shot,
-    Vec3,
 )
 
 REFERENCES = 6
 
-_UPRIGHT = ("bottle", "can", "tube", "pouch")
 # Per picture: face to the camera (front or back), turn about the vertical, camera's elevation,
 # and whether the thing lies instead of stands; degrees.
 _POSES: tuple[tuple[bool, float, float, bool], ...] = (
@@ -60,28 +58,26 @@ def reference_scene(product: Product, k: int, bodies: Bodies | None = None) -> S
     return Scene(items, backdrop="sweep", backdrop_seed=sum(map(ord, product.id)) % 1000)
 
 
-def reference_shot(
-    k: int, rng: np.random.Generator, size_m: Vec3, hw: tuple[int, int], *, kind: Kind | None = None
-) -> Shot:
-    """Draw the k-th catalogue photograph of a product of a size: soft, bright, a long lens.
+def reference_shot(k: int, rng: np.random.Generator, product: Product, hw: tuple[int, int]) -> Shot:
+    """Draw the k-th catalogue photograph of a product: soft, bright, a long lens.
 
     Args:
         k: 0 to 5, as for `reference_scene`.
         rng: source of all that varies.
-        size_m: the product's length, width and height.
+        product: what `reference_scene` shows.
         hw: size of the picture, px.
-        kind: the product's; bottles and the like stand on their end. None: leave room for both.
 
     Raises:
         ConfigError: if `k` is not 0 to 5.
     """
     _, _, elevation, lying = _pose(k)
-    length, width, height = size_m
-    tall = height if lying else length if kind in _UPRIGHT or kind is None else width
-    middle = (width + length) / 4 if kind is None and not lying else tall / 2
+    length, width, height = product.size_m
+    wide, tall = (length, width) if lying or not _upright(product) else (width, length)
+    depth, tall = (tall, height) if lying else (height, tall)
+    middle = tall / 2
     fovy = float(rng.uniform(19, 26))
     fill = float(rng.uniform(0.66, 0.82))
-    reach = float(np.linalg.norm([max(length, 1.15 * tall), 0.5 * min(width, tall), 0.5 * height]))
+    reach = float(np.linalg.norm([max(wide, 1.15 * tall), 0.6 * depth, 0.25 * min(wide, tall)]))
     distance = reach / fill / (2 * np.tan(np.radians(fovy) / 2)) * max(1.0, hw[0] / hw[1])
     e = np.radians(elevation + rng.normal(0, 1.5))
     a = np.radians(-90 + rng.normal(0, 3))
@@ -106,12 +102,17 @@ def _pose(k: int) -> tuple[bool, float, float, bool]:
     return _POSES[k]
 
 
+def _upright(product: Product) -> bool:
+    """Say whether it stands on its end: as its shape wants, or as its print reads."""
+    return product.kind in ("bottle", "can", "tube") or stands(product)
+
+
 def _facing(product: Product, front: bool, lying: bool) -> Quat:
     """Turn the largest face to a camera at -y, or up when lying; bottles stand on their end."""
     if lying:
         return (1.0, 0.0, 0.0, 0.0)
     # Columns: where the product's x, y and z axes go.
-    if product.kind in _UPRIGHT:
+    if _upright(product):
         columns = (
             [(0, 0, 1), (-1, 0, 0), (0, -1, 0)] if front else [(0, 0, 1), (1, 0, 0), (0, 1, 0)]
         )

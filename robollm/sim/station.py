@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,18 +17,18 @@ from robollm.core.errors import ConfigError
 from robollm.sim import shots
 from robollm.sim.drop import fill
 from robollm.sim.lens import develop
-from robollm.sim.picks import PickRun, carry_out
+from robollm.sim.physics import UnstableError
+from robollm.sim.picks import Event, PickRun, carry_out
 from robollm.sim.render import MujocoRenderer
 from robollm.sim.totes import TOTES
-from robollm.sim.world import Product, Scene, Shot
+from robollm.sim.world import Product, Scene, Shot, Tote
 
 U8 = NDArray[np.uint8]
 U16 = NDArray[np.uint16]
-Event = Literal["nominal", "multi_pick", "open", "deconstruction"]
 
 VISIBLE_PX = 200  # an instance with fewer visible pixels is not in a tote picture's truth
+_TRIES = 5  # totes that are filled until one can be emptied as the events say
 FILLING = 5  # products that stay in a tote, besides the ones that are picked
-_TRIES = 6  # seeds tried until a pick goes as the script says
 _TOTES = ("grey_large", "blue_large", "yellow_large")
 
 
@@ -93,17 +93,13 @@ def play(plan: Plan) -> tuple[StationPick, ...]:
         ConfigError: if the tote can't be filled with these products, or no seed makes an event
             come true.
     """
-    rng = np.random.default_rng([plan.seed, plan.number, 1])
-    count = len(plan.events) + plan.events.count("multi_pick") + FILLING
-    order = rng.permutation(len(plan.products))
-    chosen = [plan.products[int(k)] for k in order[:count]]
-    tote = TOTES[_TOTES[plan.number % len(_TOTES)]]
-    scene = fill(chosen, tote, int(rng.integers(2**31))).scene
-    runs: list[PickRun] = []
-    for number, event in enumerate(plan.events):
-        run = _run(scene, event, [plan.seed, plan.number, number])
-        runs.append(run)
-        scene = run.after
+    for attempt in range(_TRIES):
+        try:
+            tote, runs = _story(plan, attempt)
+            break
+        except (ConfigError, UnstableError):
+            if attempt + 1 == _TRIES:
+                raise
     shot = shots.tote_shot(np.random.default_rng([plan.seed, plan.number, 2]), tote, plan.tote_hw)
     before = _photograph_totes([run.before for run in runs], shot)
     return tuple(
@@ -112,18 +108,21 @@ def play(plan: Plan) -> tuple[StationPick, ...]:
     )
 
 
-def _run(scene: Scene, event: Event, seed: list[int]) -> PickRun:
-    """Carry a pick out; with another seed, until what happens is what the script says."""
-    wanted = {"open": "package_defect", "deconstruction": "package_defect"}.get(event, event)
-    for attempt in range(_TRIES):
-        draw = int(np.random.default_rng([*seed, attempt]).integers(2**31))
-        run = carry_out(scene, draw, event)
-        if run.label == wanted:
-            return run
-    raise ConfigError(
-        f"{_TRIES} tries at a pick with {event} among {len(scene.items)} items went otherwise",
-        fix="take another seed, or fewer picks",
-    )
+def _story(plan: Plan, attempt: int) -> tuple[Tote, list[PickRun]]:
+    """Simulate one tote's picks."""
+    rng = np.random.default_rng([plan.seed, plan.number, 1, attempt])
+    count = len(plan.events) + plan.events.count("multi_pick") + FILLING
+    order = rng.permutation(len(plan.products))
+    chosen = [plan.products[int(k)] for k in order[:count]]
+    tote = TOTES[_TOTES[plan.number % len(_TOTES)]]
+    scene = fill(chosen, tote, int(rng.integers(2**31))).scene
+    runs: list[PickRun] = []
+    for event in plan.events:
+        extra = plan.products[int(rng.integers(len(plan.products)))]
+        run = carry_out(scene, int(rng.integers(2**31)), event, extra=extra, resettle=True)
+        runs.append(run)
+        scene = run.after
+    return tote, runs
 
 
 def _photograph_totes(scenes: list[Scene], shot: Shot) -> Iterator[tuple[U8, U16]]:
@@ -148,16 +147,15 @@ def _photograph_hold(plan: Plan, number: int, run: PickRun, rgb: U8, labels: U16
             f"the target of pick {number + 1} can't be seen from the tote camera",
             fix="take another seed",
         )
-    also = {i.instance: i.product.id for f in run.frames for i in f.scene.items}
-    also.pop(run.target, None)
+    frames, second = run.held.frames, run.truth["second"]
     rng = np.random.default_rng([plan.seed, plan.number, number, 3])
-    last = len(run.frames) - 1
-    moments = np.unique(np.linspace(last // 2, last, plan.frames).round().astype(int))
+    last = len(frames) - 1
+    moments = np.unique(np.linspace(last, last // 2, plan.frames).round().astype(int))
     views: dict[str, tuple[ViewFrame, ...]] = {}
     with MujocoRenderer() as renderer:
-        renderer.load([run.frames[int(m)].scene for m in moments])
+        renderer.load([frames[int(m)].scene for m in moments])
         for view in plan.views:
-            end = run.frames[last].scene.gripper
+            end = frames[last].scene.gripper
             assert end is not None, "something holds it"
             shot = shots.view_shot(view, rng, end.pose, plan.view_hw)
             views[view] = tuple(_view_frame(renderer, run, int(m), shot) for m in moments)
@@ -166,19 +164,19 @@ def _photograph_hold(plan: Plan, number: int, run: PickRun, rgb: U8, labels: U16
         tuple(Instance(i.instance, i.product.id, box) for i, box in seen),
         target,
         seen[target][0].product.id,
-        tuple(also[k] for k in sorted(also)),
-        run.event,
-        run.label,
+        () if second is None else (second,),
+        run.truth["event"],
+        next((x for x in run.labels if x != "nominal"), "nominal"),
         views,
         run.truth,
     )
 
 
 def _view_frame(renderer: MujocoRenderer, run: PickRun, moment: int, shot: Shot) -> ViewFrame:
-    frame = run.frames[moment]
+    frame = run.held.frames[moment]
     picture = renderer.shoot(frame.scene, shot)
     rgb = develop(picture.rgb, shot.lens, shot.seed + moment)
-    return ViewFrame(rgb, frame.t_ns, frame.label)
+    return ViewFrame(rgb, frame.t_ns, run.labels[moment])
 
 
 def _box(mask: NDArray[np.bool_]) -> tuple[float, float, float, float] | None:

@@ -16,7 +16,7 @@ def test_every_recorded_pick_gets_one_verdict_and_one_identification(demo, demo_
     try:
         remaps = []
         for name in (
-            *("image", "pick", "container"),
+            *("image/compressed", "pick", "container"),
             *("views/on_arm_low/image", "views/tote_wall/image/compressed"),
         ):
             remaps += ["-r", f"/robollm/{name}:={cell.namespace}/{name}"]

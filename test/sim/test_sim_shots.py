@@ -22,8 +22,9 @@ def bodies(product: Product, form: Form) -> Body:
     return Body((Part(box(product.size_m), Surface()),), (), 0.1)
 
 
-def product(kind: str = "box") -> Product:
-    return Product("B0SHOTS001", "f", kind, "b", "t", "d", SIZE, 0.1, "train")  # type: ignore[arg-type]
+def product(kind: str = "box", *, portrait: bool = False) -> Product:
+    look = {"portrait": portrait}
+    return Product("B0SHOTS001", "f", kind, "b", "t", "d", SIZE, 0.1, "train", look)  # type: ignore[arg-type]
 
 
 def outline(tote: Tote, camera: Camera) -> np.ndarray:
@@ -118,23 +119,22 @@ def test_an_unknown_camera_lists_the_known_ones() -> None:
         view_shot("ceiling", np.random.default_rng(0), Pose(), HW)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("kind", ["box", "bottle"])
+@pytest.mark.parametrize(("kind", "portrait"), [("box", False), ("box", True), ("bottle", False)])
 @pytest.mark.parametrize("k", range(REFERENCES))
 def test_a_reference_picture_shows_the_whole_product_standing_on_the_sweep(
-    k: int, kind: str
+    k: int, kind: str, portrait: bool
 ) -> None:
-    thing = product(kind)
+    thing = product(kind, portrait=portrait)
     scene = reference_scene(thing, k, bodies)
     points = apply(
         scene.items[0].poses[0], bodies(thing, scene.items[0].form).parts[0].mesh.vertices
     )
     assert points[:, 2].min() == pytest.approx(0.0005, abs=1e-6)
     for hw in ((224, 224), (200, 320), (320, 200)):
-        for told in (None, thing.kind):
-            camera = reference_shot(k, np.random.default_rng(k), SIZE, hw, kind=told).camera
-            uv = project(camera, points)[:, :2]
-            assert (uv > 0).all()
-            assert (uv < (hw[1], hw[0])).all()
+        camera = reference_shot(k, np.random.default_rng(k), thing, hw).camera
+        uv = project(camera, points)[:, :2]
+        assert (uv > 0).all()
+        assert (uv < (hw[1], hw[0])).all()
         assert np.ptp(uv, axis=0).max() > 0.38 * min(hw)
 
 
