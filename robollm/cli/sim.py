@@ -174,3 +174,13 @@ def preview(out: Path, index: int, subset: str, **settings: Any) -> None:
         rgb = studio.preview(Job("tote", index, "train", subset))
     write_bytes(out, cv2.imencode(".png", rgb[..., ::-1])[1].tobytes())
     click.echo(f"wrote {out}", err=True)
+
+
+@command.command("cycles-env", help="Install Blender's Python module into FOLDER, for --renderer"
+                 " cycles. About 950 MB; GPL-3, so it runs as a program of its own.")  # fmt: skip
+@click.argument("folder", type=click.Path(path_type=Path), default=Path(".cycles-venv"))
+def cycles_env(folder: Path) -> None:
+    """Make the environment of the path-traced renderer."""
+    from robollm.sim.cycles_env import make_env
+
+    click.echo(make_env(folder, say=lambda text: click.echo(text, err=True)))

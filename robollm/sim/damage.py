@@ -112,6 +112,12 @@ def mouth(product: Product, seed: int) -> Vec3:
     return (out[0], out[1], out[2])
 
 
+def mouth_segment(product: Product, seed: int, body: Body) -> int:
+    """Return the segment of an opened body that the opening and the content are at."""
+    bag = product.kind in ("polybag", "pouch", "clear_bag")
+    return len(body.segments) - 1 if bag and layout(product, seed, 0.5).sign > 0 else 0
+
+
 def rest_poses(body: Body, root: Pose) -> tuple[Pose, ...]:
     """Return the poses of all segments with every hinge where its spring pulls it."""
     poses = [root]

@@ -87,7 +87,7 @@ def _in_walls(product: Product, rng: np.random.Generator, severity: float) -> La
     half = np.asarray(product.size_m) / 2 - WALL_M[product.kind] * 2 - CLEAR_M
     half = np.maximum(half, 0.003)
     depth = 2 * half[axis]
-    filled = float(rng.uniform(0.7, 0.88)) * depth
+    filled = max(min(float(rng.uniform(0.7, 0.88)) * depth, depth - 0.006), 0.002)
     sorts: tuple[Sort, ...] = ("inner_box", "flask", "sachet", "block", "garment", "tray")
     sort = sorts[int(rng.integers(len(sorts)))]
     i, j, _ = in_plane(axis)

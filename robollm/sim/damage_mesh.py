@@ -184,7 +184,7 @@ def lathe(profile: list[tuple[float, float]], around: int = 24) -> Mesh:
     )
     length = np.linspace(0, 1, len(profile))[:, None]
     uv = np.stack(np.broadcast_arrays(angle[None] / (2 * np.pi), length), axis=-1)
-    return grid_mesh(points, uv, flip=True)
+    return grid_mesh(points, uv)
 
 
 def soft_block(size: Vec3, roundness: float = 0.35, cells: int = 6) -> Mesh:

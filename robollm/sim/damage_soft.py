@@ -21,6 +21,7 @@ from robollm.sim.world import Body, Mesh, Part, Pose, Product, Segment, Solid, S
 
 SILVER = Surface(None, (0.72, 0.73, 0.75, 1.0), 0.5, 0.5)
 MILKY = Surface(None, (0.9, 0.9, 0.9, 1.0), 0.2, 0.3)
+CAP_OFF_FROM = 0.45  # severity from which a cap is off for good
 EMPTY_FROM = 0.4  # severity from which a blister has lost its goods
 DARK = Surface(None, (0.07, 0.07, 0.08, 1.0), 0.05, 0.2)
 
@@ -70,7 +71,10 @@ def torn_bag(whole: Body, product: Product, seed: int, severity: float, plan: La
     parts = [p for k, p in enumerate(whole.parts) if k != chosen]
     parts += stuck_parts(plan.stuck, last)
     if not see_through:
-        near = plan.sign * skin.vertices[:, 0][skin.faces].mean(1) > span - 2.5 * reach
+        x = skin.vertices[:, 0][skin.faces]
+        near = plan.sign * x.mean(1) > span - 2.5 * reach
+        # How a part bends depends on its length: its ends must be those of the skin.
+        near |= (x == skin.vertices[:, 0].min()).any(1) | (x == skin.vertices[:, 0].max()).any(1)
         inner = inside_of(keep_faces(skin, near), 0.0006)
         parts.append(Part(inner, back, part.segment))
     parts.append(Part(skin, part.surface, part.segment))  # what may be glassy is drawn last
@@ -82,8 +86,8 @@ def peeled_blister(whole: Body, product: Product, seed: int, severity: float) ->
     rng = dice(product, seed, 505)
     length, _, height = product.size_m
     end = 1 if rng.random() < 0.5 else -1
-    start = length * (0.42 - 0.5 * severity)  # where the peel begins, from the middle
-    angle = np.radians(12 + severity * float(rng.uniform(70, 130)))
+    start = length * (0.38 - 0.46 * severity)  # where the peel begins, from the middle
+    angle = np.radians(20 + severity * float(rng.uniform(70, 130)))
     bend = max((length / 2 - start) * 0.7, 0.01)
     parts = []
     goods = goods_of(whole)[0]
@@ -151,7 +155,7 @@ def what_comes_off(whole: Body, product: Product) -> tuple[tuple[Part, ...], Vec
 def uncapped(whole: Body, product: Product, seed: int, severity: float) -> Body:
     """Return a bottle, tube or can whose cap or lid is off, or stands askew; it shows its inside.
 
-    Up to severity 0.45 the cap hangs on.
+    Below severity 0.45 the cap hangs on.
     """
     rng = dice(product, seed, 606)
     axis, sign, cut = cap_place(product)
@@ -172,7 +176,7 @@ def uncapped(whole: Body, product: Product, seed: int, severity: float) -> Body:
     skin = max(kept, key=lambda p: len(p.mesh.faces)).surface
     parts = [*kept, Part(hole, fill, 0), Part(lip, replace(skin, texture=None), 0)]
     stay = [s for s in whole.solids if sign * s.pose.position[axis] < cut]
-    if severity > 0.45:
+    if severity >= CAP_OFF_FROM:
         return replace(whole, parts=tuple(parts), solids=tuple(stay))
     # The hinge lies across the rim, square to the axis; the cap turns outwards.
     across = 1 if axis == 0 else 0
@@ -182,9 +186,9 @@ def uncapped(whole: Body, product: Product, seed: int, severity: float) -> Body:
     outward, inward = np.zeros(3), np.zeros(3)
     outward[axis], inward[across] = sign, 1.0
     weight = 0.004 * 9.81 * r_first  # N m
-    rest = float(np.radians(6 + 150 * severity))
+    rest = float(np.radians(11 + 150 * severity))
     turn_axis = vec(np.cross(inward, outward))
-    hinge = Segment(0, vec(anchor), turn_axis, 6 * weight, 0.02 * weight, (-0.02, 2.6), rest)
+    hinge = Segment(0, vec(anchor), turn_axis, 40 * weight, 0.1 * weight, (-0.02, 2.6), rest)
     solids = (*stay, Solid("box", vec(half), Pose(vec(centre)), 1))
     return replace(whole, parts=(*parts, *caps), solids=solids, segments=(Segment(), hinge))
 

@@ -54,6 +54,7 @@ PRODUCTS = 16  # per tote
 MS = 1_000_000
 EPOCH_NS = 1_760_000_000 * NS  # the first message; October 2025
 PERIOD_NS = 1_200 * MS  # from one pick to the next, with one picture per view
+HOLD_NS = 2_700 * MS  # longer than any hold's first to last picture
 FRAME_GAPS_NS = (0, 150 * MS, 300 * MS)  # tote frames after the one that the pick is planned on
 PICK_NS = 300 * MS
 VIEW_NS: dict[ViewName, int] = {"on_arm_low": 550 * MS, "tote_wall": 650 * MS}
@@ -113,8 +114,9 @@ def write_demo(
         seed: which products lie where, in which light; the same seed gives the same files.
         picks: how many picks, 1 to 20; from 6 on every event of `EVENTS` is there but for
             `deconstruction`, from 7 on all.
-        frames: pictures per view and pick, 1 to 15, 100 ms apart. The nodes judge a view by its
-            first picture; the others are for evaluating over time.
+        frames: pictures per view and pick, 1 to 15, spread over the some 2 s of a hold; a single
+            one is its last. The nodes judge a view by its first picture; the others are for
+            evaluating over time.
         storage: "mcap" (zstd) or "sqlite3" (not compressed).
         tote_hw: (height, width) of the tote's pictures, px.
         workers: processes; doesn't change the files.
@@ -203,7 +205,7 @@ def _record(
     """Write all messages in the order of their recording; return the truth."""
     truth: list[dict[str, Any]] = []
     in_front = None
-    period = PERIOD_NS + (frames - 1) * 100 * MS
+    period = PERIOD_NS if frames == 1 else PERIOD_NS + HOLD_NS
     for number, (plan, pick) in enumerate(story):
         start = EPOCH_NS + number * period
         container = _container(plan)

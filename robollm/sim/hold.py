@@ -197,7 +197,8 @@ def hold(
     upright = carried(target, grasp, Pose((0, 0, 0), turn((1, 0, 0), np.pi)))
     if falling:
         out = damage.mouth(target.product, target.form.seed)
-        tilt = _tilt(matrix(upright.poses[0].quaternion) @ out, rng)
+        end = damage.mouth_segment(target.product, target.form.seed, body)
+        tilt = _tilt(matrix(upright.poses[end].quaternion) @ out, rng)
     path = _path(rng, tilt)
     start = path.at(0.0)
     held = carried(target, grasp, start)
@@ -207,7 +208,8 @@ def hold(
         along = carried(second, grasp, start)
         tie = approach(held, along, start, make, rng, manner)
         items.append(tie.item)
-    pieces = _pieces(held) if falling else []
+    at_mouth = damage.mouth_segment(target.product, target.form.seed, body) if falling else 0
+    pieces = _pieces(held, at_mouth) if falling else []
     items += pieces
     hollow = target.product.kind in ("box", "carton")
     soft = _spring(rng)
@@ -223,7 +225,6 @@ def hold(
             size=[0.018, 0.1, 0.0],
             pos=[0.0, 0.0, -0.135],
         )
-        root = held.poses[0]
         grip = nearest_segment(body, held.poses, start.position)
         _pin(spec, "cups", "gripper", f"i0_{grip}", (0.0, 0.0, 0.0))
         gripped = compose(inverse(start), held.poses[grip])
@@ -236,8 +237,8 @@ def hold(
             _pin(spec, "stick", f"i0_{a}", f"i1_{b}", (x, y, z))
             _weld(spec, "sway", f"i0_{a}", f"i1_{b}", own, _spring(rng))
         for k, piece in enumerate(pieces, 1):
-            _weld(spec, f"piece{k}", "i0_0", f"i{k}_0", compose(inverse(root), piece.poses[0]),
-                  (0.02, 1.0))  # fmt: skip
+            own = compose(inverse(held.poses[at_mouth]), piece.poses[0])
+            _weld(spec, f"piece{k}", f"i0_{at_mouth}", f"i{k}_0", own, (0.02, 1.0))
             # A bag's primitives fill it; a shell of board is hollow and really holds.
             for s in range(0 if hollow else len(body.segments)):
                 spec.add_exclude(bodyname1=f"i0_{s}", bodyname2=f"i{k}_0")
@@ -252,13 +253,15 @@ def _bodies() -> BodyOf:
     return body_of
 
 
-def _pieces(target: Item) -> list[Item]:
+def _pieces(target: Item, segment: int) -> list[Item]:
     form = target.form
     out = []
     for k in range(damage.content_count(target.product, form.seed, form.severity)):
         place = damage.content_place(target.product, form.seed, form.severity, k)
         own = Form("content", form.seed, form.severity, k)
-        out.append(Item(target.instance, target.product, (compose(target.poses[0], place),), own))
+        out.append(
+            Item(target.instance, target.product, (compose(target.poses[segment], place),), own)
+        )
     return out
 
 
@@ -295,7 +298,9 @@ def _run(
                 free.add(k)
                 data.eq_active[model.equality(f"piece{k + 1}").id] = 0
                 way = damage.mouth(target.product, target.form.seed)
-                host = world.body_ids(0)[0]
+                form = target.form
+                end = damage.mouth_segment(target.product, form.seed, world.body(0))
+                host = world.body_ids(0)[end]
                 push = 0.35 * (data.xmat[host].reshape(3, 3) @ way)
                 dof = int(model.body_dofadr[world.body_ids(k + 1)[0]])
                 data.qvel[dof : dof + 3] += push
@@ -318,13 +323,18 @@ def _frame(
         form = target.form
         angles = damage.hinge_angles(world.body(0), target.poses)
         gap = damage.gap_m(target.product, form.seed, form.severity, target.poses)
-        outside = sum(is_outside(target, item) for item in items[1:] if item.form.kind == "content")
+        end = damage.mouth_segment(target.product, form.seed, world.body(0))
+        pieces = [i for i in items[1:] if i.form.kind == "content"]
+        outside = sum(is_outside(target, piece, end) for piece in pieces)
     scene = Scene(items, None, Gripper(gripper, grasp.cups), "cell", seed)
     distance = world.distance_m(0, 1) if pair else None
     return HeldFrame(t_ns, scene, distance, angles, gap, outside)
 
 
-def is_outside(package: Item, piece: Item) -> bool:
-    """Whether the centre of a piece is more than 5 mm outside its package's bounding box."""
-    at = apply(inverse(package.poses[0]), np.asarray([piece.poses[0].position]))[0]
+def is_outside(package: Item, piece: Item, segment: int = 0) -> bool:
+    """Whether the centre of a piece is more than 5 mm outside its package's bounding box.
+
+    `segment`: of the package, at its opening; the box is the unbent package's in its frame.
+    """
+    at = apply(inverse(package.poses[segment]), np.asarray([piece.poses[0].position]))[0]
     return bool((np.abs(at) > np.asarray(package.product.size_m) / 2 + 0.005).any())

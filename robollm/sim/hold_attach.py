@@ -95,7 +95,7 @@ def _laid_out(
     """Return the second product beside the first, and the direction away from the first."""
     yaw = float(rng.uniform(-np.pi, np.pi))
     axes = matrix(first.poses[0].quaternion)
-    upright = first.poses[0].quaternion if manner in ("side", "stacked") else None
+    upright = first.poses[0].quaternion if manner in ("side", "stacked", "hidden") else None
     spin = Pose((0, 0, 0), turn((0, 0, 1), yaw if manner != "stacked" else yaw * 0.1))
     if upright is None:
         spin = Pose((0, 0, 0), compose(spin, Pose()).quaternion)

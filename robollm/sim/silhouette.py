@@ -47,10 +47,11 @@ def amodal(scene: Scene, camera: Camera, bodies: Bodies) -> dict[int, tuple[Box,
             (p[:, 2] > _NEAR_M).all() for p in projected
         ):
             hull = cv2.convexHull(np.concatenate(projected)[:, :2].astype(np.float32))
-            _fill(mask, box, [np.asarray(hull, np.float64).reshape(-1, 2)])
+            _fill(mask, box, np.asarray(hull, np.float64).reshape(1, -1, 2))
         else:
             for points, part in zip(projected, body.parts, strict=True):
-                _fill(mask, box, _triangles(points, part.mesh.faces))
+                closed = item.form.kind == "whole"
+                _fill(mask, box, _triangles(points, part.mesh.faces, closed))
         boxes.setdefault(item.instance, []).append(box)
     out: dict[int, tuple[Box, int]] = {}
     for instance, found in boxes.items():
@@ -89,24 +90,29 @@ def _bounds(projected: list[F64], hw: tuple[int, int]) -> Box | None:
     return (x1, y1, x2, y2) if x1 < x2 and y1 < y2 else None
 
 
-def _triangles(points: F64, faces: NDArray[np.int32]) -> list[F64]:
-    """Triangles [3, 2] in front of the camera that have an area."""
+def _triangles(points: F64, faces: NDArray[np.int32], closed: bool) -> F64:
+    """Triangles [T, 3, 2] in front of the camera that have an area.
+
+    Of a closed surface those that face the camera cover all that the others do.
+    """
     corners = points[faces]
     front = (corners[..., 2] > _NEAR_M).all(axis=1)
     flat = corners[front][..., :2]
     a, b = flat[:, 1] - flat[:, 0], flat[:, 2] - flat[:, 0]
-    return list(flat[np.abs(a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]) > 1e-4])
+    # v points down, so what is counter-clockwise from outside has a negative area.
+    area = a[:, 1] * b[:, 0] - a[:, 0] * b[:, 1]
+    return flat[(area if closed else np.abs(area)) > 1e-4]
 
 
-def _fill(mask: U8, box: Box, polygons: list[F64]) -> None:
-    """Set the pixels of convex polygons [K, 2] px whose centre is inside."""
+def _fill(mask: U8, box: Box, polygons: F64) -> None:
+    """Set the pixels of convex polygons [P, K, 2] px whose centre is inside."""
     x1, y1 = int(box[0]), int(box[1])
     x2, y2 = int(np.ceil(box[2])), int(np.ceil(box[3]))
     # cv2 fills every sample that an edge touches, so small things want small samples.
     n = _FINER if (y2 - y1) * (x2 - x1) < _SMALL_PX else _FINE
     fine = np.zeros(((y2 - y1) * n, (x2 - x1) * n), np.uint8)
-    for polygon in polygons:
-        # cv2 counts from the centre of the first sample.
-        spots = ((polygon - (x1, y1)) * n - 0.5) * (1 << _SHIFT)
-        cv2.fillConvexPoly(fine, np.round(spots).astype(np.int32), 1, cv2.LINE_8, _SHIFT)
+    # cv2 counts from the centre of the first sample.
+    spots = np.round(((polygons - (x1, y1)) * n - 0.5) * (1 << _SHIFT)).astype(np.int32)
+    for polygon in spots:
+        cv2.fillConvexPoly(fine, polygon, 1, cv2.LINE_8, _SHIFT)
     mask[y1:y2, x1:x2] |= fine[n // 2 :: n, n // 2 :: n]

@@ -6,8 +6,7 @@ is true about it, and when it was taken come from the same simulated states.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +26,7 @@ U8 = NDArray[np.uint8]
 U16 = NDArray[np.uint16]
 
 VISIBLE_PX = 200  # an instance with fewer visible pixels is not in a tote picture's truth
+_FRAMES = 12  # moments that are simulated of a hold
 _TRIES = 5  # totes that are filled until one can be emptied as the events say
 FILLING = 5  # products that stay in a tote, besides the ones that are picked
 _TOTES = ("grey_large", "blue_large", "yellow_large")
@@ -101,11 +101,12 @@ def play(plan: Plan) -> tuple[StationPick, ...]:
             if attempt + 1 == _TRIES:
                 raise
     shot = shots.tote_shot(np.random.default_rng([plan.seed, plan.number, 2]), tote, plan.tote_hw)
-    before = _photograph_totes([run.before for run in runs], shot)
-    return tuple(
-        _photograph_hold(plan, number, run, *picture)
-        for number, (run, picture) in enumerate(zip(runs, before, strict=True))
-    )
+    with MujocoRenderer() as renderer:
+        before = _photograph_totes(renderer, [run.before for run in runs], shot)
+        return tuple(
+            _photograph_hold(renderer, plan, number, run, *picture)
+            for number, (run, picture) in enumerate(zip(runs, before, strict=True))
+        )
 
 
 def _story(plan: Plan, attempt: int) -> tuple[Tote, list[PickRun]]:
@@ -119,22 +120,34 @@ def _story(plan: Plan, attempt: int) -> tuple[Tote, list[PickRun]]:
     runs: list[PickRun] = []
     for event in plan.events:
         extra = plan.products[int(rng.integers(len(plan.products)))]
-        run = carry_out(scene, int(rng.integers(2**31)), event, extra=extra, resettle=True)
+        run = carry_out(
+            scene,
+            int(rng.integers(2**31)),
+            event,
+            extra=extra,
+            resettle=True,
+            frames=max(_FRAMES, plan.frames),
+        )
         runs.append(run)
         scene = run.after
     return tote, runs
 
 
-def _photograph_totes(scenes: list[Scene], shot: Shot) -> Iterator[tuple[U8, U16]]:
-    """Yield picture and labels of each state of one tote, seen by one fixed camera."""
-    with MujocoRenderer() as renderer:
-        renderer.load(scenes)
-        for number, scene in enumerate(scenes):
-            picture = renderer.shoot(scene, shot)
-            yield develop(picture.rgb, shot.lens, shot.seed + number), picture.labels
+def _photograph_totes(
+    renderer: MujocoRenderer, scenes: list[Scene], shot: Shot
+) -> list[tuple[U8, U16]]:
+    """Return picture and labels of each state of one tote, seen by one fixed camera."""
+    renderer.load(scenes)
+    pictures = []
+    for number, scene in enumerate(scenes):
+        picture = renderer.shoot(scene, shot)
+        pictures.append((develop(picture.rgb, shot.lens, shot.seed + number), picture.labels))
+    return pictures
 
 
-def _photograph_hold(plan: Plan, number: int, run: PickRun, rgb: U8, labels: U16) -> StationPick:
+def _photograph_hold(
+    renderer: MujocoRenderer, plan: Plan, number: int, run: PickRun, rgb: U8, labels: U16
+) -> StationPick:
     """Take the post-pick pictures, and say what is in all of them."""
     seen = [
         (item, box)
@@ -147,18 +160,23 @@ def _photograph_hold(plan: Plan, number: int, run: PickRun, rgb: U8, labels: U16
             f"the target of pick {number + 1} can't be seen from the tote camera",
             fix="take another seed",
         )
-    frames, second = run.held.frames, run.truth["second"]
+    # One cell, so one surrounding.
+    scenes = [replace(f.scene, backdrop_seed=plan.seed % 1000) for f in run.held.frames]
+    end, second = scenes[-1].gripper, run.truth["second"]
+    assert end is not None, "something holds it"
     rng = np.random.default_rng([plan.seed, plan.number, number, 3])
-    last = len(frames) - 1
-    moments = np.unique(np.linspace(last, last // 2, plan.frames).round().astype(int))
+    last = len(scenes) - 1
+    moments = [int(m) for m in np.unique(np.linspace(last, 0, plan.frames).round())]
     views: dict[str, tuple[ViewFrame, ...]] = {}
-    with MujocoRenderer() as renderer:
-        renderer.load([frames[int(m)].scene for m in moments])
-        for view in plan.views:
-            end = frames[last].scene.gripper
-            assert end is not None, "something holds it"
-            shot = shots.view_shot(view, rng, end.pose, plan.view_hw)
-            views[view] = tuple(_view_frame(renderer, run, int(m), shot) for m in moments)
+    renderer.load([scenes[m] for m in moments])
+    for view in plan.views:
+        shot = shots.view_shot(view, rng, end.pose, plan.view_hw)
+        shown = []
+        for m in moments:
+            picture = renderer.shoot(scenes[m], shot)
+            developed = develop(picture.rgb, shot.lens, shot.seed + m)
+            shown.append(ViewFrame(developed, run.held.frames[m].t_ns, run.labels[m]))
+        views[view] = tuple(shown)
     return StationPick(
         rgb,
         tuple(Instance(i.instance, i.product.id, box) for i, box in seen),
@@ -170,13 +188,6 @@ def _photograph_hold(plan: Plan, number: int, run: PickRun, rgb: U8, labels: U16
         views,
         run.truth,
     )
-
-
-def _view_frame(renderer: MujocoRenderer, run: PickRun, moment: int, shot: Shot) -> ViewFrame:
-    frame = run.held.frames[moment]
-    picture = renderer.shoot(frame.scene, shot)
-    rgb = develop(picture.rgb, shot.lens, shot.seed + moment)
-    return ViewFrame(rgb, frame.t_ns, run.labels[moment])
 
 
 def _box(mask: NDArray[np.bool_]) -> tuple[float, float, float, float] | None:
