@@ -228,9 +228,7 @@ def _record_pick(
         if gap == PICK_NS:
             bag.pick(PICK_TOPIC, stamp_ns, frame_id, name, box, stamp_ns + PICK_NS)
         stamp = stamp_ns + gap
-        bag.image(
-            IMAGE_TOPIC, stamp, frame_id, pick.tote_rgb, jpeg=True, log_ns=stamp + LATENCY_NS
-        )
+        bag.image(IMAGE_TOPIC, stamp, frame_id, pick.tote_rgb, jpeg=True, log_ns=stamp + LATENCY_NS)
     labels: dict[str, str | None] = dict.fromkeys(VIEW_TOPICS)
     stamps: dict[str, int | None] = dict.fromkeys(VIEW_TOPICS)
     over_time: dict[str, list[dict[str, Any]]] = {}

@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-import mujoco
 import numpy as np
 
 from robollm.core.errors import ConfigError
@@ -18,6 +17,7 @@ from robollm.sim import damage
 from robollm.sim.geometry import F64, apply, compose, inverse, matrix, turn
 from robollm.sim.grasp import Grasp, gripper_pose
 from robollm.sim.hold_attach import Tie, approach, nearest_segment
+from robollm.sim.mj import mujoco
 from robollm.sim.physics import TIMESTEP, BodyOf, World
 from robollm.sim.world import Form, Gripper, Item, Pose, Scene, Vec3
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import mujoco
 import numpy as np
 
 from robollm.core.errors import ConfigError
 from robollm.sim.geometry import F64, apply, compose, inverse, matrix, turn
+from robollm.sim.mj import mujoco
 from robollm.sim.physics import BodyOf, World
 from robollm.sim.world import Body, Item, Pose, Vec3
 

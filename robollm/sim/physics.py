@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-import mujoco
 import numpy as np
 
 from robollm.core.errors import ConfigError, RobollmError
 from robollm.sim.geometry import F64, inverse, matrix, quaternion
+from robollm.sim.mj import mujoco
 from robollm.sim.physics_model import (
     GRAVITY,
     TIMESTEP,

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import mujoco
 import numpy as np
 
+from robollm.sim.mj import mujoco
 from robollm.sim.world import Body, Form, Item, Pose, Product, Solid
 
 TIMESTEP = 0.004  # s

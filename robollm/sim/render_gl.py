@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -11,43 +10,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from robollm.core.errors import ConfigError
 from robollm.sim.geometry import F64, matrix
 from robollm.sim.world import F32, U8, Camera, Pose
 
 NEAR_M, FAR_M = 0.04, 12.0
 
-_FIX = "sudo apt-get install libosmesa6 (or set MUJOCO_GL=egl with a GPU)"
-
 
 def import_mujoco() -> Any:
-    """Import mujoco with off-screen OpenGL chosen: OSMesa, unless MUJOCO_GL says otherwise.
+    """Import mujoco late, so that a missing library is an error of its first use.
 
     Raises:
         ConfigError: if mujoco or the OpenGL library isn't there.
     """
-    os.environ.setdefault("MUJOCO_GL", "osmesa")  # read when mujoco is imported first
-    os.environ.setdefault("LP_NUM_THREADS", "1")  # one process per core beats threads
-    try:
-        import mujoco
-    except ModuleNotFoundError as e:
-        if e.name != "mujoco":
-            raise
-        raise ConfigError(
-            "the simulator needs mujoco, which is not installed", fix="pip install 'robollm[sim]'"
-        ) from e
-    except (ImportError, AttributeError, OSError) as e:
-        raise _no_context(e) from e
+    from robollm.sim.mj import mujoco
+
     return mujoco
 
 
-def _no_context(reason: object) -> ConfigError:
-    how = os.environ.get("MUJOCO_GL", "osmesa")
-    return ConfigError(
-        f"MuJoCo can't make an off-screen OpenGL context (MUJOCO_GL={how}): {reason}; "
-        "want a working libOSMesa or EGL",
-        fix=_FIX,
-    )
+def _no_context(reason: object) -> Exception:
+    from robollm.sim.mj import no_context
+
+    return no_context(reason)
 
 
 @dataclass(slots=True, eq=False)

@@ -145,7 +145,7 @@ def test_small_solids_have_their_outside_outside() -> None:
 
 def test_impossible_requests_say_what_is_wrong() -> None:
     product = PRODUCTS["box"]
-    with pytest.raises(ConfigError, match="severity is 1.5"):
+    with pytest.raises(ConfigError, match=r"severity is 1\.5"):
         damage.opened(product, 1, 1.5)
     with pytest.raises(ConfigError, match="piece 99 of the content"):
         damage.content(product, 1, 0.5, 99)

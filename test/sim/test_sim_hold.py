@@ -16,14 +16,14 @@ from robollm.sim.geometry import apply, compose, inverse
 from robollm.sim.grasp import Grasp, surface_points
 from robollm.sim.hold import HOLD_M, Held, hold, is_outside
 from robollm.sim.hold_attach import MANNERS, nearest_segment
-from robollm.sim.world import Body, Form, Item, Kind, Part, Pose, Product, Solid, Surface
+from robollm.sim.world import WHOLE, Body, Form, Item, Kind, Part, Pose, Product, Solid, Surface
 
 
 def _one(kind: Kind, number: int = 0) -> Product:
     return [p for p in make_catalogue(3, 120, "train") if p.kind == kind][number]
 
 
-def _lying(product: Product, number: int = 1, form: Form = Form(seed=1)) -> tuple[Item, Grasp]:
+def _lying(product: Product, number: int = 1, form: Form = WHOLE) -> tuple[Item, Grasp]:
     """A product that lies flat, and a grasp on the middle of its upper side."""
     z = product.size_m[2] / 2
     body = body_of(product, form)
