@@ -98,7 +98,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> DemoFiles:
     """The demo's bag, manifest, references and truth; read only."""
     from robollm.sim.demo_bag import write_demo
 
-    return write_demo(tmp_path_factory.mktemp("demo"))
+    return write_demo(tmp_path_factory.mktemp("demo"), picks=6, tote_hw=(480, 640))
 
 
 @pytest.fixture(scope="session")

@@ -60,8 +60,7 @@ def moved(mesh: Mesh, pose: Pose) -> Mesh:
 def face_normals(mesh: Mesh) -> F64:
     """Return the outward normals [M, 3], as long as twice each triangle's area (m2)."""
     a, b, c = (mesh.vertices[mesh.faces[:, k]].astype(np.float64) for k in range(3))
-    out: F64 = np.cross(b - a, c - a)
-    return out
+    return np.asarray(np.cross(b - a, c - a), np.float64)
 
 
 def vertex_normals(mesh: Mesh) -> F64:
@@ -220,6 +219,7 @@ def sheet(
     for _ in range(5):
         a, b, phase = rng.normal(0, 3.5), rng.normal(0, 3.5), rng.uniform(0, 6.3)
         height += np.abs(np.sin(a * p + b * q + phase)) - 0.5  # folds, not waves
+    height -= (height.max() + height.min()) / 2
     height *= crumple / max(float(np.ptp(height)), 1e-9)
     points = np.stack([p * size[0], q * size[1], height], -1)
     back = points - (0, 0, 0.0004)

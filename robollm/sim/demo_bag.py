@@ -105,6 +105,8 @@ def write_demo(
     frames: int = 1,
     storage: Literal["mcap", "sqlite3"] = "mcap",
     tote_hw: tuple[int, int] = TOTE_HW,
+    view_hw: tuple[int, int] = VIEW_HW,
+    products: int = PRODUCTS,
     workers: int = 2,
 ) -> DemoFiles:
     """Write a simulated station's files.
@@ -119,23 +121,27 @@ def write_demo(
             evaluating over time.
         storage: "mcap" (zstd) or "sqlite3" (not compressed).
         tote_hw: (height, width) of the tote's pictures, px.
+        view_hw: of the post-pick pictures, px.
+        products: how many each tote's manifest has, 6 to 100; not all of them are in the tote.
         workers: processes; doesn't change the files.
 
     Raises:
         BagError: if `out/bag` exists or can't be written.
         ConfigError: if a number is out of range, or nothing can be drawn (no OSMesa, no fonts).
     """
-    for name, value, most in (("picks", picks, len(EVENTS)), ("frames", frames, 15)):
-        if not 1 <= value <= most:
-            raise ConfigError(f"{name} is {value}, want 1 to {most}")
+    for name, value, least, most in (
+        ("picks", picks, 1, len(EVENTS)), ("frames", frames, 1, 15), ("products", products, 6, 100),
+    ):  # fmt: skip
+        if not least <= value <= most:
+            raise ConfigError(f"{name} is {value}, want {least} to {most}")
     out = Path(out)
     files = DemoFiles(
         out, out / "bag", out / "manifest.json", out / "references", out / "truth.json"
     )
     with BagWriter(files.bag, storage, compress=storage == "mcap") as bag:
-        plans = _plans(seed, picks, frames, tote_hw)
-        products = tuple(p for plan in plans for p in plan.products)
-        chunks = (_Portraits(products[i : i + _CHUNK]) for i in range(0, len(products), _CHUNK))
+        plans = _plans(seed, picks, frames, (tote_hw, view_hw), products)
+        everything = tuple(p for plan in plans for p in plan.products)
+        chunks = [_Portraits(everything[i : i + _CHUNK]) for i in range(0, len(everything), _CHUNK)]
         played: dict[int, tuple[StationPick, ...]] = {}
         portraits: dict[str, list[bytes]] = {}
         for made in run_jobs(_Hand, (), [*plans, *chunks], workers=workers):
@@ -146,7 +152,7 @@ def write_demo(
         story = [(plan, pick) for plan in plans for pick in played[plan.number]]
         strangers = _strangers(story)
         truth = _record(bag, story, strangers, frames)
-    for product in products:
+    for product in everything:
         folder = files.references / product.id
         folder.mkdir(parents=True, exist_ok=True)
         for k, packed in enumerate(portraits[product.id]):
@@ -157,17 +163,19 @@ def write_demo(
     return files
 
 
-def _plans(seed: int, picks: int, frames: int, tote_hw: tuple[int, int]) -> tuple[Plan, ...]:
+def _plans(
+    seed: int, picks: int, frames: int, sizes: tuple[tuple[int, int], tuple[int, int]], count: int
+) -> tuple[Plan, ...]:
     """Two totes, one after the other, each with products of its own."""
-    products = make_catalogue(_CATALOGUE_SEED, 2 * PRODUCTS, "test")
+    products = make_catalogue(_CATALOGUE_SEED, 2 * count, "test")
     simulated: dict[str, Event] = {
         "multi_pick": "multi_pick", "open": "open", "deconstruction": "deconstruction",
     }  # fmt: skip
     events = tuple(simulated.get(e, "nominal") for e in EVENTS[:picks])
     half = (picks + 1) // 2
     return tuple(
-        Plan(seed, n, part, products[n * PRODUCTS : (n + 1) * PRODUCTS], tuple(VIEW_TOPICS),
-             tote_hw, VIEW_HW, frames)
+        Plan(seed, n, part, products[n * count : (n + 1) * count], tuple(VIEW_TOPICS),
+             *sizes, frames)
         for n, part in enumerate((events[:half], events[half:]))
         if part
     )  # fmt: skip

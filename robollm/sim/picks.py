@@ -15,7 +15,7 @@ from robollm.sim import damage
 from robollm.sim.geometry import F64, matrix
 from robollm.sim.grasp import Grasp, choose_target
 from robollm.sim.hold import OPEN_MIN_M, TOUCHING_M, Held, HeldFrame, hold
-from robollm.sim.physics import BodyOf, World
+from robollm.sim.physics import BodyOf, UnstableError, World
 from robollm.sim.world import Form, Item, Pose, Product, Scene
 
 Event = Literal["nominal", "multi_pick", "open", "deconstruction"]
@@ -159,17 +159,20 @@ def _attempt(
         poses = item.poses if same else damage.rest_poses(body, root)
         target = replace(item, form=form, poses=poses)
         severity = bad
-    held = hold(
-        target,
-        grasp,
-        seed,
-        second=second,
-        manner=manner,
-        falling=event == "deconstruction",
-        frames=frames,
-        fps=fps,
-        body_of=make,
-    )
+    try:
+        held = hold(
+            target,
+            grasp,
+            seed,
+            second=second,
+            manner=manner,
+            falling=event == "deconstruction",
+            frames=frames,
+            fps=fps,
+            body_of=make,
+        )
+    except UnstableError:
+        return None
     found = [label_of(f) for f in held.frames]
     want: dict[Event, bool] = {
         "nominal": all(label == "nominal" for label, _ in found),

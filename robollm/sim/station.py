@@ -25,7 +25,7 @@ from robollm.sim.world import Product, Scene, Shot, Tote
 U8 = NDArray[np.uint8]
 U16 = NDArray[np.uint16]
 
-VISIBLE_PX = 200  # an instance with fewer visible pixels is not in a tote picture's truth
+VISIBLE = 3e-4  # share of a picture: an instance with fewer visible pixels is not in its truth
 _FRAMES = 12  # moments that are simulated of a hold
 _TRIES = 5  # totes that are filled until one can be emptied as the events say
 FILLING = 5  # products that stay in a tote, besides the ones that are picked
@@ -192,7 +192,7 @@ def _photograph_hold(
 
 def _box(mask: NDArray[np.bool_]) -> tuple[float, float, float, float] | None:
     """Return the box of a mask's pixels, or None if there are too few to speak of."""
-    if np.count_nonzero(mask) < VISIBLE_PX:
+    if np.count_nonzero(mask) < max(1.0, VISIBLE * mask.size):
         return None
     ys, xs = np.nonzero(mask.any(1))[0], np.nonzero(mask.any(0))[0]
     return float(xs[0]), float(ys[0]), float(xs[-1] + 1), float(ys[-1] + 1)

@@ -83,7 +83,7 @@ def test_another_namespace_hears_a_recording_that_is_remapped_as_documented(
         views="['on_arm_low', 'tote_wall=/wall/image_raw']",
     ).nodes
     remaps = {
-        "/robollm/image": "/tote/image_raw",
+        "/robollm/image/compressed": "/tote/image_raw/compressed",
         "/robollm/container": "/cell1/container",
         "/robollm/pick": "/cell1/pick",
         "/robollm/views/on_arm_low/image": "/cell1/views/on_arm_low/image",

@@ -11,13 +11,25 @@ import pytest
 from robollm.core.errors import BagError, ConfigError
 from robollm.data import jpeg
 from robollm.data.bag import BagReader
-from robollm.sim.demo_bag import EVENTS, IMAGE_TOPIC, PICK_TOPIC, VIEW_TOPICS, write_demo
-from robollm.sim.sketch_scene import TOTE_HW
-from robollm.sim.sketch_views import VIEW_HW
+from robollm.sim.demo_bag import (
+    EVENTS,
+    IMAGE_TOPIC,
+    PICK_TOPIC,
+    VIEW_HW,
+    VIEW_TOPICS,
+    write_demo,
+)
+
+DEMO_TOTE_HW = (480, 640)  # of the fixture `demo`
 
 pytest.importorskip("rosbags")
 
 MS = 1_000_000
+SMALL = {
+    "tote_hw": (96, 128),
+    "view_hw": (96, 96),
+    "products": 6,
+}  # physics and labels don't depend on it
 
 
 def ns(stamp):
@@ -53,32 +65,52 @@ def test_the_bag_is_small_enough_to_carry_around(demo):
     assert sum(p.stat().st_size for p in demo.bag.iterdir()) < 12_000_000
 
 
-def test_the_same_seed_gives_the_same_files(tmp_path):
-    for name in "ab":
-        write_demo(tmp_path / name, seed=3, picks=2)
-    assert digest(tmp_path / "a") == digest(tmp_path / "b")
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """Two picks, small, in mcap."""
+    return write_demo(tmp_path_factory.mktemp("small"), seed=3, picks=2, **SMALL)
 
 
-def test_another_seed_gives_another_world(tmp_path, demo):
-    other = write_demo(tmp_path, seed=8, picks=1)
-    assert (
-        json.loads(other.truth.read_text())["picks"][0]
-        != json.loads(demo.truth.read_text())["picks"][0]
-    )
-    assert other.manifest.read_text() == demo.manifest.read_text()
+def test_the_same_seed_gives_the_same_files_however_many_processes_work(tmp_path, small):
+    write_demo(tmp_path, seed=3, picks=2, workers=1, **SMALL)
+    assert digest(tmp_path) == digest(small.root)
 
 
-def test_both_storages_hold_the_same_messages(tmp_path):
-    a, b = (write_demo(tmp_path / s, picks=1, storage=s) for s in ("mcap", "sqlite3"))
-    with BagReader(a.bag) as one, BagReader(b.bag) as two:
+def test_another_seed_gives_another_world_of_the_same_products(tmp_path, small):
+    other = write_demo(tmp_path, seed=8, picks=2, storage="sqlite3", **SMALL)
+    states = [
+        [p["state"] for p in json.loads(f.truth.read_text())["picks"]] for f in (other, small)
+    ]
+    assert states[0] != states[1]
+    products = [json.loads(f.manifest.read_text())["products"] for f in (other, small)]
+    assert products[0] == products[1]
+
+
+def test_both_storages_hold_the_same_messages(tmp_path, small):
+    other = write_demo(tmp_path, seed=3, picks=2, storage="sqlite3", **SMALL)
+    with BagReader(small.bag) as one, BagReader(other.bag) as two:
         assert list(one.messages()) == list(two.messages())
-    assert a.truth.read_text() == b.truth.read_text()
+    assert small.truth.read_text() == other.truth.read_text()
+
+
+def test_a_hold_can_be_recorded_as_a_sequence(tmp_path):
+    files = write_demo(tmp_path, seed=3, picks=2, frames=12, **SMALL)
+    with BagReader(files.bag) as bag:
+        on_topic = Counter(m.topic for m in bag.messages())
+    assert on_topic[VIEW_TOPICS["on_arm_low"]] == on_topic[VIEW_TOPICS["tote_wall"]] == 24
+    for pick in json.loads(files.truth.read_text())["picks"]:
+        for name, shown in pick["view_frames"].items():
+            stamps = [f["stamp_ns"] for f in shown]
+            assert stamps == sorted(set(stamps))
+            assert stamps[0] == pick["view_stamps_ns"][name]
+            assert 1 < (stamps[-1] - stamps[0]) / 1e9 < 2.7
+            assert shown[0]["label"] == pick["views"][name]
 
 
 def test_every_topic_has_the_messages_that_the_timeline_promises(messages):
     assert Counter(m.topic for m, _ in messages) == {
         "/robollm/container": 2,
-        "/robollm/image": 18,
+        IMAGE_TOPIC: 18,
         "/robollm/pick": 6,
         "/robollm/views/on_arm_low/image": 6,
         "/robollm/views/tote_wall/image/compressed": 5,
@@ -128,19 +160,35 @@ def test_the_target_of_the_pick_is_the_box_in_the_truth(messages, truth):
         instance = t["tote_instances"][t["target"]]
         assert corners == instance["box"]
         assert instance["product_id"] == t["product_id"]
-        h, w = TOTE_HW
+        h, w = DEMO_TOTE_HW
         assert 0 <= corners[0] < corners[2] <= w
         assert 0 <= corners[1] < corners[3] <= h
 
 
 def test_the_six_events_are_there(truth):
-    assert [t["label"] for t in truth] == [
-        e if e in ("multi_pick", "package_defect") else "nominal" for e in EVENTS
-    ]
-    assert [t["in_manifest"] for t in truth] == [e != "stranger" for e in EVENTS]
-    assert [t["views"]["tote_wall"] is None for t in truth] == [e == "no_tote_wall" for e in EVENTS]
-    assert [len(t["also_picked"]) for t in truth] == [e == "multi_pick" for e in EVENTS]
+    events = EVENTS[: len(truth)]
+    labels = {"multi_pick": "multi_pick", "open": "package_defect"}
+    assert set(events) == {"nominal", "multi_pick", "no_tote_wall", "open", "stranger"}
+    assert [t["label"] for t in truth] == [labels.get(e, "nominal") for e in events]
+    assert [t["in_manifest"] for t in truth] == [e != "stranger" for e in events]
+    assert [t["views"]["tote_wall"] is None for t in truth] == [e == "no_tote_wall" for e in events]
+    assert [len(t["also_picked"]) for t in truth] == [e == "multi_pick" for e in events]
     assert all(t["views"]["on_arm_low"] == t["label"] for t in truth)
+
+
+def test_a_label_is_what_the_simulators_state_says(truth):
+    for t in truth:
+        state = t["state"]
+        touched = [d is not None and d <= 0.001 for d in state["distance_m"]]
+        gapes = [gap >= 0.003 for gap in state["gap_m"]]
+        assert all(touched) == (t["label"] == "multi_pick")
+        assert all(gapes) == (t["label"] == "package_defect")
+
+
+def test_the_whole_demo_has_both_defects_strangers_and_missing_views():
+    assert len(EVENTS) == 20
+    assert {"multi_pick", "open", "deconstruction", "stranger", "no_tote_wall"} <= set(EVENTS)
+    assert Counter(EVENTS)["nominal"] >= 8
 
 
 def test_the_container_changes_in_mid_stream_before_its_first_image(messages, truth):
@@ -155,14 +203,15 @@ def test_the_container_changes_in_mid_stream_before_its_first_image(messages, tr
 def test_a_tote_empties_by_what_was_picked(truth):
     for before, after in itertools.pairwise(truth):
         if before["container"] == after["container"]:
-            gone = 1 + len(before["also_picked"])
-            assert len(after["tote_instances"]) >= len(before["tote_instances"]) - gone
-            assert len(after["tote_instances"]) < len(before["tote_instances"])
+            # Each product is in a tote once. What lay below comes to light, so counts say little.
+            gone = {before["product_id"], *before["also_picked"]}
+            assert not gone & {i["product_id"] for i in after["tote_instances"]}
 
 
 def test_images_have_the_sizes_and_encodings_that_were_promised(messages):
     for _, d in on(messages, IMAGE_TOPIC):
-        assert (d.height, d.width, d.encoding) == (*TOTE_HW, "rgb8")
+        assert d.format == "jpeg"
+        assert jpeg.decode(d.data).shape == (*DEMO_TOTE_HW, 3)
     for _, d in on(messages, VIEW_TOPICS["on_arm_low"]):
         assert (d.height, d.width, d.encoding) == (*VIEW_HW, "rgb8")
     for _, d in on(messages, VIEW_TOPICS["tote_wall"]):
@@ -179,7 +228,8 @@ def test_the_manifest_knows_every_product_that_is_in_the_truth(manifest, truth):
     for allowed in manifest["containers"].values():
         assert set(allowed) < set(manifest["products"])
         families = Counter(manifest["products"][p]["family"] for p in allowed)
-        assert min(families.values()) >= 3, "a manifest without near-duplicates proves nothing"
+        twins = sum(n for n in families.values() if n > 1)
+        assert twins >= len(allowed) / 2, "a manifest without near-duplicates proves nothing"
 
 
 def test_every_product_has_three_reference_pictures(demo, manifest):
@@ -197,14 +247,11 @@ def test_an_existing_bag_stays_as_it_is(demo):
     assert digest(demo.root) == before
 
 
-@pytest.mark.parametrize("picks", [0, -1, 25])
-def test_the_number_of_picks_is_checked(tmp_path, picks):
-    with pytest.raises(ConfigError, match="want 1 to 24"):
-        write_demo(tmp_path, picks=picks)
-
-
-def test_further_picks_are_ordinary(tmp_path):
-    picks = json.loads(write_demo(tmp_path, picks=7).truth.read_text())["picks"]
-    assert [t["container"] for t in picks] == ["tote-A"] * 4 + ["tote-B"] * 3
-    assert [t["in_manifest"] for t in picks] == [True] * 4 + [False] + [True] * 2
-    assert picks[6]["label"] == "nominal"
+@pytest.mark.parametrize(("name", "value", "wanted"), [
+    ("picks", 0, "1 to 20"), ("picks", -1, "1 to 20"), ("picks", 21, "1 to 20"),
+    ("frames", 0, "1 to 15"), ("frames", 16, "1 to 15"), ("products", 5, "6 to 100"),
+])  # fmt: skip
+def test_numbers_out_of_range_are_refused_and_nothing_is_written(tmp_path, name, value, wanted):
+    with pytest.raises(ConfigError, match=f"{name} is {value}, want {wanted}"):
+        write_demo(tmp_path / "out", **{name: value})
+    assert not (tmp_path / "out").exists()
