@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from robollm.cli.options import take, with_settings
-from robollm.sim.dataset_plan import DatasetSettings
+from robollm.sim.dataset.plan import DatasetSettings
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from robollm.sim.dataset import Made
+    from robollm.sim.dataset.make import Made
 
 
 @click.group(help="ARMBench-shaped totes, picks and defects out of a simulator.")
@@ -67,7 +67,7 @@ def _make(out: Path, config: DatasetSettings, workers: int, console: Console) ->
     from rich.progress import TimeElapsedColumn as Elapsed
     from rich.progress import TimeRemainingColumn as Remaining
 
-    from robollm.sim.dataset import make_dataset
+    from robollm.sim.dataset.make import make_dataset
 
     start = time.monotonic()
     said = [start]
@@ -103,8 +103,8 @@ def audit(folder: Path, write: bool, most: int) -> None:
     from rich.console import Console
     from rich.table import Column, Table
 
-    from robollm.sim.audit import audit as measure
-    from robollm.sim.audit import verdicts, write_audit
+    from robollm.sim.dataset.audit import audit as measure
+    from robollm.sim.dataset.audit import verdicts, write_audit
 
     result = measure(folder, most=most)
     console = Console(stderr=True)
@@ -140,7 +140,7 @@ def audit(folder: Path, write: bool, most: int) -> None:
 def catalogue(seed: int, count: int, split: Any, out: Path | None) -> None:
     """Print a catalogue."""
     from robollm.data.armbench_files import write_bytes
-    from robollm.sim.catalogue import make_catalogue, rows
+    from robollm.sim.products.catalogue import make_catalogue, rows
 
     lines = [json.dumps(row) for row in rows(make_catalogue(seed, count, split))]
     if out is None:
@@ -163,11 +163,11 @@ def preview(out: Path, index: int, subset: str, **settings: Any) -> None:
 
     from robollm.core.errors import ConfigError
     from robollm.data.armbench_files import write_bytes
-    from robollm.sim.dataset_plan import Job
+    from robollm.sim.dataset.plan import Job
 
     if out.suffix.lower() != ".png":
         raise ConfigError(f"out is {str(out)!r}", fix="give a name that ends with .png")
-    from robollm.sim.jobs import Studio
+    from robollm.sim.dataset.jobs import Studio
 
     config = take(DatasetSettings, {**settings, "variants": 1})
     with contextlib.closing(Studio(out.parent, config)) as studio:
@@ -181,6 +181,6 @@ def preview(out: Path, index: int, subset: str, **settings: Any) -> None:
 @click.argument("folder", type=click.Path(path_type=Path), default=Path(".cycles-venv"))
 def cycles_env(folder: Path) -> None:
     """Make the environment of the path-traced renderer."""
-    from robollm.sim.cycles_env import make_env
+    from robollm.sim.render.cycles_env import make_env
 
     click.echo(make_env(folder, say=lambda text: click.echo(text, err=True)))

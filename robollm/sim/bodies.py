@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from robollm.sim import damage, shapes
+from robollm.sim.products import damage, shapes
 from robollm.sim.world import WHOLE, Body, Form, Product
 
 

@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 from robollm.core.errors import ConfigError
 from robollm.data import jpeg
 from robollm.data.bag import NS, BagWriter
-from robollm.sim.catalogue import make_catalogue, rows
-from robollm.sim.lens import develop
-from robollm.sim.picks import Event
-from robollm.sim.render import MujocoRenderer
-from robollm.sim.shots import ViewName
-from robollm.sim.shots_reference import reference_scene, reference_shot
+from robollm.sim.dataset.workers import run_jobs
+from robollm.sim.events.picks import Event
+from robollm.sim.products.catalogue import make_catalogue, rows
+from robollm.sim.render.lens import develop
+from robollm.sim.render.mujoco_renderer import MujocoRenderer
+from robollm.sim.render.shots import ViewName
+from robollm.sim.render.shots_reference import reference_scene, reference_shot
 from robollm.sim.station import Plan, StationPick, play
-from robollm.sim.workers import run_jobs
 from robollm.sim.world import Product
 
 EVENTS = (

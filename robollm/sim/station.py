@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robollm.core.errors import ConfigError
-from robollm.sim import shots
-from robollm.sim.drop import fill
-from robollm.sim.lens import develop
-from robollm.sim.physics import UnstableError
-from robollm.sim.picks import Event, PickRun, carry_out
-from robollm.sim.render import MujocoRenderer
-from robollm.sim.totes import TOTES
+from robollm.sim.events.picks import Event, PickRun, carry_out
+from robollm.sim.physics.drop import fill
+from robollm.sim.physics.engine import UnstableError
+from robollm.sim.physics.totes import TOTES
+from robollm.sim.render import shots
+from robollm.sim.render.lens import develop
+from robollm.sim.render.mujoco_renderer import MujocoRenderer
 from robollm.sim.world import Product, Scene, Shot, Tote
 
 U8 = NDArray[np.uint8]

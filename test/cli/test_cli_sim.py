@@ -68,7 +68,7 @@ def test_ctrl_c_says_that_the_same_command_goes_on(robollm, tmp_path, monkeypatc
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("robollm.sim.dataset.make_dataset", interrupted)
+    monkeypatch.setattr("robollm.sim.dataset.make.make_dataset", interrupted)
     done = robollm("sim", "dataset", "--out", tmp_path / "d")
     assert (done.code, done.out) == (130, "")
     assert "The same command goes on from there." in " ".join(done.err.split())

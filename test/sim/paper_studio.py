@@ -12,8 +12,8 @@ import numpy as np
 from robollm.core.errors import ConfigError
 from robollm.data import armbench_defects, armbench_identification, armbench_segmentation, jpeg
 from robollm.data.armbench_files import VIEWS, write_bytes
-from robollm.sim.card import catalogues
-from robollm.sim.dataset_plan import DatasetSettings, Job, induct_of, name_of
+from robollm.sim.dataset.card import catalogues
+from robollm.sim.dataset.plan import DatasetSettings, Job, induct_of, name_of
 
 
 class PaperStudio:

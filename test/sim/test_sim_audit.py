@@ -7,8 +7,8 @@ import pytest
 
 from robollm.core.errors import ConfigError
 from robollm.data import armbench_defects, armbench_identification, armbench_segmentation, jpeg
-from robollm.sim.audit import audit, spaced, verdicts, write_audit
-from robollm.sim.audit_features import (
+from robollm.sim.dataset.audit import audit, spaced, verdicts, write_audit
+from robollm.sim.dataset.audit_features import (
     balanced_accuracy,
     fit_lda,
     fit_neighbours,

@@ -9,12 +9,12 @@ from paper_studio import PaperStudio
 
 from robollm import __version__
 from robollm.data import armbench_segmentation
-from robollm.sim import catalogue
-from robollm.sim.card import NOTES, SIDES_PX, command, summary
-from robollm.sim.card_sheets import fit, grid, spread
-from robollm.sim.dataset import make_dataset
-from robollm.sim.dataset_plan import EVENTS, DatasetSettings
-from robollm.sim.fonts import fonts_used
+from robollm.sim.dataset.card import NOTES, SIDES_PX, command, summary
+from robollm.sim.dataset.card_sheets import fit, grid, spread
+from robollm.sim.dataset.make import make_dataset
+from robollm.sim.dataset.plan import EVENTS, DatasetSettings
+from robollm.sim.products import catalogue
+from robollm.sim.products.fonts import fonts_used
 
 SETTINGS = DatasetSettings(
     totes=8, variants=2, picks=12, products=30, size="96x80", view_size="64x64", seed=11

@@ -11,18 +11,18 @@ import numpy as np
 import pytest
 
 from robollm.core.errors import ConfigError
-from robollm.sim import fonts
-from robollm.sim.artwork_motifs import MOTIFS
-from robollm.sim.artwork_pen import ean13
-from robollm.sim.catalogue import make_catalogue, rows
-from robollm.sim.catalogue_words import LINES
+from robollm.sim.products import fonts
+from robollm.sim.products.artwork_motifs import MOTIFS
+from robollm.sim.products.artwork_pen import ean13
+from robollm.sim.products.catalogue import make_catalogue, rows
+from robollm.sim.products.catalogue_words import LINES
 from robollm.sim.world import KINDS, SPLITS
 
 HASH = """
 import hashlib, json
 from dataclasses import asdict
-from robollm.sim.catalogue import make_catalogue
-from robollm.sim.shapes import whole
+from robollm.sim.products.catalogue import make_catalogue
+from robollm.sim.products.shapes import whole
 products = make_catalogue(3, 24, "train")
 h = hashlib.sha256(json.dumps([asdict(p) for p in products], sort_keys=True).encode())
 for p in products[:12:3]:

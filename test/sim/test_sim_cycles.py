@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from robollm.core.errors import ConfigError
-from robollm.sim.backdrop_mesh import box
-from robollm.sim.cycles import WORKER, CyclesRenderer, light
-from robollm.sim.cycles_env import ENV_VAR, PINS, find_python, make_env
-from robollm.sim.cycles_process import RenderError, Servant
 from robollm.sim.geometry import look_at, turn
+from robollm.sim.render.backdrop_mesh import box
+from robollm.sim.render.cycles_env import ENV_VAR, PINS, find_python, make_env
+from robollm.sim.render.cycles_process import RenderError, Servant
+from robollm.sim.render.cycles_renderer import WORKER, CyclesRenderer, light
 from robollm.sim.world import (
     Body,
     Camera,

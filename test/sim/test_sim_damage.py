@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from robollm.core.errors import ConfigError
-from robollm.sim import damage
-from robollm.sim.catalogue import make_catalogue
-from robollm.sim.damage_content import WALL_M, layout, piece_mesh
-from robollm.sim.damage_mesh import Print, face_normals, lathe, sheet, soft_block
 from robollm.sim.geometry import apply
-from robollm.sim.shapes import whole
+from robollm.sim.products import damage
+from robollm.sim.products.catalogue import make_catalogue
+from robollm.sim.products.damage_content import WALL_M, layout, piece_mesh
+from robollm.sim.products.damage_mesh import Print, face_normals, lathe, sheet, soft_block
+from robollm.sim.products.shapes import whole
 from robollm.sim.world import KINDS, Kind, Pose, Product
 
 SEEDS = (damage.VARIANT + 1, 5 * damage.VARIANT + 2)

@@ -14,10 +14,10 @@ from paper_studio import BrokenStudio, PaperStudio
 
 from robollm.core.errors import ConfigError, RobollmError
 from robollm.data import armbench_identification
-from robollm.sim import dataset as module
-from robollm.sim.card import catalogues
-from robollm.sim.dataset import make_dataset
-from robollm.sim.dataset_plan import (
+from robollm.sim.dataset import make as module
+from robollm.sim.dataset.card import catalogues
+from robollm.sim.dataset.make import make_dataset
+from robollm.sim.dataset.plan import (
     EVENTS,
     TASKS,
     DatasetSettings,
@@ -27,7 +27,7 @@ from robollm.sim.dataset_plan import (
     plan,
     split_counts,
 )
-from robollm.sim.workers import WorkerError
+from robollm.sim.dataset.workers import WorkerError
 
 HERE = Path(__file__).parent
 TINY = DatasetSettings(
@@ -125,8 +125,8 @@ import os, signal, sys
 sys.path.insert(0, {str(HERE)!r})
 from pathlib import Path
 from paper_studio import PaperStudio
-from robollm.sim.dataset import make_dataset
-from robollm.sim.dataset_plan import DatasetSettings
+from robollm.sim.dataset.make import make_dataset
+from robollm.sim.dataset.plan import DatasetSettings
 def progress(*, jobs, of, pictures, fresh):
     if fresh == 12:
         print(os.getpid(), flush=True)

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from robollm.core.errors import ConfigError
-from robollm.sim.drop import Settled, capacity, fill, pack_copies
 from robollm.sim.geometry import turn
-from robollm.sim.heap import SPILL, bounds
-from robollm.sim.physics import World
-from robollm.sim.totes import TOTES
-from robollm.sim.totes_mesh import half_sides
+from robollm.sim.physics.drop import Settled, capacity, fill, pack_copies
+from robollm.sim.physics.engine import World
+from robollm.sim.physics.heap import SPILL, bounds
+from robollm.sim.physics.totes import TOTES
+from robollm.sim.physics.totes_mesh import half_sides
 from robollm.sim.world import KINDS, Body, Form, Pose, Product, Segment, Solid
 
 LARGE, SMALL = TOTES["yellow_large"], TOTES["grey_small"]

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from robollm.core.errors import ConfigError
-from robollm.sim.damage_mesh import soft_block
+from robollm.sim.events.grasp import choose_target, find_grasp, gripper_pose, surface_points
 from robollm.sim.geometry import apply, inverse, matrix, turn
-from robollm.sim.grasp import choose_target, find_grasp, gripper_pose, surface_points
+from robollm.sim.products.damage_mesh import soft_block
 from robollm.sim.world import (
     Body,
     Form,

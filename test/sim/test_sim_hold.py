@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from robollm.core.errors import ConfigError
-from robollm.sim import damage
 from robollm.sim.bodies import body_of
-from robollm.sim.catalogue import make_catalogue
+from robollm.sim.events.grasp import Grasp, surface_points
+from robollm.sim.events.hold import HOLD_M, Held, hold, is_outside
+from robollm.sim.events.hold_attach import MANNERS, nearest_segment
 from robollm.sim.geometry import F64, apply, compose, inverse
-from robollm.sim.grasp import Grasp, surface_points
-from robollm.sim.hold import HOLD_M, Held, hold, is_outside
-from robollm.sim.hold_attach import MANNERS, nearest_segment
+from robollm.sim.products import damage
+from robollm.sim.products.catalogue import make_catalogue
 from robollm.sim.world import WHOLE, Body, Form, Item, Kind, Part, Pose, Product, Solid, Surface
 
 

@@ -19,13 +19,25 @@ from robollm.data.armbench_segmentation import (
     ZOOMED_OUT,
     compress_rle,
 )
-from robollm.sim import jobs_picks, totes
-from robollm.sim.catalogue import make_catalogue
-from robollm.sim.dataset_plan import DatasetSettings, Job
-from robollm.sim.jobs import Studio
-from robollm.sim.jobs_choice import choose_manifest, choose_products, choose_tote, item_count
-from robollm.sim.jobs_totes import MIN_VISIBLE_PX, annotated, photograph, shots_of, without_top
-from robollm.sim.renderers import make_renderer
+from robollm.sim.dataset import jobs_picks
+from robollm.sim.dataset.jobs import Studio
+from robollm.sim.dataset.jobs_choice import (
+    choose_manifest,
+    choose_products,
+    choose_tote,
+    item_count,
+)
+from robollm.sim.dataset.jobs_totes import (
+    MIN_VISIBLE_PX,
+    annotated,
+    photograph,
+    shots_of,
+    without_top,
+)
+from robollm.sim.dataset.plan import DatasetSettings, Job
+from robollm.sim.physics import totes
+from robollm.sim.products.catalogue import make_catalogue
+from robollm.sim.render.renderers import make_renderer
 from robollm.sim.world import TOTE_LABEL
 
 SETTINGS = DatasetSettings(
@@ -213,7 +225,7 @@ def test_a_renderer_that_is_unknown_or_missing_is_refused(monkeypatch):
     with pytest.raises(ConfigError, match="no renderer 'pencil'"):
         make_renderer("pencil")
     monkeypatch.setattr(
-        "robollm.sim.renderers.RENDERERS", {"chalk": ("robollm.sim.chalk", "Chalk")}
+        "robollm.sim.render.renderers.RENDERERS", {"chalk": ("robollm.sim.chalk", "Chalk")}
     )
     with pytest.raises(ConfigError, match=r"no renderer 'chalk': robollm.sim.chalk is not there"):
         make_renderer("chalk")

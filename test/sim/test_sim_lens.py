@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from robollm.core.errors import ConfigError
-from robollm.sim.lens import decode, develop, encode, random_lens, streak
+from robollm.sim.render.lens import decode, develop, encode, random_lens, streak
 from robollm.sim.world import Lens
 
 

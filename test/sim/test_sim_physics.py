@@ -5,8 +5,8 @@ import pytest
 
 from robollm.core.errors import ConfigError
 from robollm.sim.geometry import apply, turn
-from robollm.sim.physics import World
-from robollm.sim.totes import TOTES
+from robollm.sim.physics.engine import World
+from robollm.sim.physics.totes import TOTES
 from robollm.sim.world import Body, Form, Item, Pose, Product, Segment, Solid
 
 TOTE = TOTES["grey_large"]

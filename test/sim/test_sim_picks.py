@@ -8,13 +8,13 @@ from functools import lru_cache
 import pytest
 
 from robollm.core.errors import ConfigError
-from robollm.sim import damage
 from robollm.sim.bodies import body_of
-from robollm.sim.catalogue import make_catalogue
-from robollm.sim.grasp import choose_target
-from robollm.sim.hold import OPEN_MIN_M, TOUCHING_M, HeldFrame, is_outside
-from robollm.sim.physics import World
-from robollm.sim.picks import EVENTS, Event, PickRun, carry_out, draw_severity, label_of
+from robollm.sim.events.grasp import choose_target
+from robollm.sim.events.hold import OPEN_MIN_M, TOUCHING_M, HeldFrame, is_outside
+from robollm.sim.events.picks import EVENTS, Event, PickRun, carry_out, draw_severity, label_of
+from robollm.sim.physics.engine import World
+from robollm.sim.products import damage
+from robollm.sim.products.catalogue import make_catalogue
 from robollm.sim.world import Item, Pose, Scene
 
 

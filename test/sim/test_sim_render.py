@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from robollm.core.errors import ConfigError
-from robollm.sim.backdrop_mesh import box
 from robollm.sim.geometry import apply, compose, look_at, project, turn
-from robollm.sim.render import MujocoRenderer
+from robollm.sim.render.backdrop_mesh import box
+from robollm.sim.render.mujoco_renderer import MujocoRenderer
 from robollm.sim.world import (
     TOTE_LABEL,
     Body,
@@ -209,7 +209,7 @@ def test_without_opengl_the_error_names_the_package(gl: str) -> None:
     )
     code = (hidden if gl == "osmesa" else "") + (
         "from robollm.core.errors import ConfigError\n"
-        "from robollm.sim.render import MujocoRenderer\n"
+        "from robollm.sim.render.mujoco_renderer import MujocoRenderer\n"
         "try:\n    MujocoRenderer()\n"
         "except ConfigError as e:\n    print(e)\n"
     )

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from robollm.core.errors import ConfigError
-from robollm.sim.backdrop_mesh import box
 from robollm.sim.geometry import posed_parts, turn
-from robollm.sim.scene_files import export_scene, read_scene, things
-from robollm.sim.totes import TOTES
+from robollm.sim.physics.totes import TOTES
+from robollm.sim.render.backdrop_mesh import box
+from robollm.sim.render.scene_files import export_scene, read_scene, things
 from robollm.sim.world import (
     TOTE_LABEL,
     Body,

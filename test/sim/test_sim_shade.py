@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from robollm.sim.geometry import look_at
-from robollm.sim.shade import GBuffer, crevices, develop_film, enlarge, shade
-from robollm.sim.shade_maps import Blocker, aim, seen, sky_directions
+from robollm.sim.render.shade import GBuffer, crevices, develop_film, enlarge, shade
+from robollm.sim.render.shade_maps import Blocker, aim, seen, sky_directions
 from robollm.sim.world import Camera, Light, Lighting
 
 UP = np.array([0, 0, 1], np.float32)

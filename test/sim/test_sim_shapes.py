@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from robollm.sim import shapes
-from robollm.sim.artwork import SIDE
-from robollm.sim.catalogue import make_catalogue
 from robollm.sim.geometry import apply, inverse, matrix
+from robollm.sim.products import shapes
+from robollm.sim.products.artwork import SIDE
+from robollm.sim.products.catalogue import make_catalogue
 from robollm.sim.world import KINDS, Body, Mesh, Solid
 
 SOFT = ("polybag", "pouch", "clear_bag")

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from robollm.core.errors import ConfigError
-from robollm.sim.backdrop_mesh import box
 from robollm.sim.geometry import apply, matrix, project, turn
-from robollm.sim.shots import TRAINED, VIEWS, ZOOMED_OUT, tote_shot, view_shot, warmth
-from robollm.sim.shots_reference import REFERENCES, reference_scene, reference_shot
-from robollm.sim.totes import TOTES
-from robollm.sim.totes import ZOOMED_OUT as STRANGE_TOTES
+from robollm.sim.physics.totes import TOTES
+from robollm.sim.physics.totes import ZOOMED_OUT as STRANGE_TOTES
+from robollm.sim.render.backdrop_mesh import box
+from robollm.sim.render.shots import TRAINED, VIEWS, ZOOMED_OUT, tote_shot, view_shot, warmth
+from robollm.sim.render.shots_reference import REFERENCES, reference_scene, reference_shot
 from robollm.sim.world import Body, Camera, Form, Part, Pose, Product, Surface, Tote
 
 HW = (288, 384)

@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from robollm.sim.backdrop_mesh import box, lathe
 from robollm.sim.geometry import look_at, turn
-from robollm.sim.render import MujocoRenderer
-from robollm.sim.silhouette import amodal, visibility
+from robollm.sim.render.backdrop_mesh import box, lathe
+from robollm.sim.render.mujoco_renderer import MujocoRenderer
+from robollm.sim.render.silhouette import amodal, visibility
 from robollm.sim.world import (
     Body,
     Camera,

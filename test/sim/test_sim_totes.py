@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from robollm.sim.geometry import apply, inverse
-from robollm.sim.totes import TOTES, ZOOMED_OUT, tote_body
-from robollm.sim.totes_mesh import STEP, half_sides, planes
+from robollm.sim.physics.totes import TOTES, ZOOMED_OUT, tote_body
+from robollm.sim.physics.totes_mesh import STEP, half_sides, planes
 
 ALL = {**TOTES, **ZOOMED_OUT}
 

@@ -1,0 +1,1 @@
+"""Whole datasets: jobs, workers, the card, the audit."""

@@ -1,0 +1,156 @@
+"""Totes for segmentation: one drop, several pictures, every visible thing annotated."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robollm.data import armbench_segmentation as layout
+from robollm.data.armbench_files import write_bytes
+from robollm.sim.bodies import body_of
+from robollm.sim.dataset.jobs_choice import choose_products, choose_tote, item_count
+from robollm.sim.dataset.plan import Job, name_of
+from robollm.sim.physics.drop import Settled, capacity, fill, pack_copies
+from robollm.sim.physics.engine import UnstableError
+from robollm.sim.render import lens
+from robollm.sim.render.shots import tote_shot
+from robollm.sim.render.silhouette import amodal, visibility
+from robollm.sim.world import TOTE_LABEL, Camera, Picture, Scene, Shot
+
+if TYPE_CHECKING:
+    from robollm.sim.dataset.jobs import Studio
+
+MIN_VISIBLE_PX = 12  # of an instance; a smaller sliver is left out, and counted
+_ATTEMPTS = 12
+_FEW_COPIES = 5
+BACKDROPS = 12  # surroundings take longer to make than a picture does
+_FULL_TEXTURE_PX = 1100  # from this width of a picture on textures are used at full size
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One picture to take: of which state of the tote, and how."""
+
+    scene: Scene
+    shot: Shot
+
+
+def make_tote(studio: Studio, job: Job) -> dict[str, Any]:
+    """Write the pictures of one drop; return its record."""
+    views = shots_of(studio, job)
+    folder = studio.root / layout.ROOT / job.subset / "images"
+    images = []
+    for variant, (view, picture) in enumerate(zip(views, photograph(studio, views), strict=True)):
+        name = f"{name_of(studio.settings, job, variant)}.jpg"
+        write_bytes(folder / name, lens.encode(picture.rgb, view.shot.lens, view.shot.seed))
+        rows, left_out = annotated(picture.labels, view.scene, view.shot.camera)
+        images.append(
+            {
+                "file_name": name,
+                "hw": [int(n) for n in picture.labels.shape],
+                "annotations": rows,
+                "left_out": left_out,
+                "extra": {"drop": job.index, "items": len(view.scene.items)},
+            }
+        )
+    items = len(views[0].scene.items)
+    return {"pictures": len(images), "items": items, "images": images}
+
+
+def shots_of(studio: Studio, job: Job) -> list[View]:
+    """Fill a tote and say which pictures to take; the first one is of the whole content."""
+    settled = _drop(studio, job)
+    zoomed_out = job.subset == layout.ZOOMED_OUT
+    views = []
+    for variant in range(studio.settings.variants):
+        rng = studio.rng(job, 2, variant)
+        scene = settled.scene
+        if variant:
+            scene = without_top(scene, int(rng.beta(1.0, 2.5) * len(scene.items)))
+        tote = scene.tote
+        assert tote is not None, "a drop is into a tote"
+        views.append(View(scene, tote_shot(rng, tote, studio.settings.hw, zoomed_out=zoomed_out)))
+    return views
+
+
+def _drop(studio: Studio, job: Job) -> Settled:
+    for attempt in range(_ATTEMPTS):
+        rng = studio.rng(job, 1, attempt)
+        count = item_count(rng, studio.settings.max_items)
+        tote = choose_tote(rng, job.subset, count)
+        products = studio.products[job.split]
+        seed = int(rng.integers(2**31))
+        try:
+            if job.subset != layout.SAME_OBJECT:
+                settled = fill(choose_products(rng, products, count), tote, seed)
+            else:
+                product = products[int(rng.integers(len(products)))]
+                room = capacity(product, tote)
+                if room < (_FEW_COPIES if attempt < _ATTEMPTS // 2 else 2):
+                    continue  # two large boxes side by side are no challenge
+                # Tightly packed is the point: from a third full on.
+                low = max(2, min(room, studio.settings.max_items) // 3)
+                high = max(low, min(room, studio.settings.max_items))
+                settled = pack_copies(product, int(rng.integers(low, high + 1)), tote, seed)
+        except UnstableError:
+            continue
+        if settled.scene.items:
+            scene = replace(settled.scene, backdrop_seed=int(rng.integers(BACKDROPS)))
+            return replace(settled, scene=scene)
+    raise UnstableError(
+        f"{job} did not come to rest in {_ATTEMPTS} attempts",
+        fix="take another seed, or fewer max_items",
+    )
+
+
+def without_top(scene: Scene, count: int) -> Scene:
+    """Take the `count` highest items away; nothing lies on the highest one."""
+    height = {i.instance: max(p.position[2] for p in i.poses) for i in scene.items}
+    gone = sorted(height, key=lambda n: (-height[n], n))[:count]
+    return replace(scene, items=tuple(i for i in scene.items if i.instance not in gone))
+
+
+def photograph(studio: Studio, views: Sequence[View]) -> list[Picture]:
+    """Take pictures of states of one tote, before the lens, with textures as fine as needed."""
+    width = max(v.shot.camera.hw[1] for v in views)
+    scale = float(np.clip(width / _FULL_TEXTURE_PX, 0.25, 1.0))
+    studio.renderer.load([v.scene for v in views], texture_scale=scale)
+    return [studio.renderer.shoot(v.scene, v.shot) for v in views]
+
+
+def annotated(
+    labels: NDArray[np.uint16], scene: Scene, camera: Camera
+) -> tuple[list[dict[str, Any]], int]:
+    """Annotate the items and the tote of one picture.
+
+    Args:
+        labels: (H, W) uint16.
+        scene: what was photographed.
+        camera: that took the picture.
+
+    Returns:
+        Rows of `armbench_segmentation.annotate`, and how many slivers were left out.
+    """
+    pixels = np.bincount(labels.ravel(), minlength=TOTE_LABEL + 1)
+    shown = [i for i in scene.items if pixels[i.instance] >= MIN_VISIBLE_PX]
+    slivers = sum(0 < pixels[i.instance] < MIN_VISIBLE_PX for i in scene.items)
+    categories = {i.instance: layout.OBJECT for i in shown}
+    if pixels[TOTE_LABEL] >= MIN_VISIBLE_PX:
+        categories[TOTE_LABEL] = layout.TOTE
+    whole = amodal(scene, camera, body_of)
+    seen = visibility(labels, whole)
+    extras = {}
+    for item in shown:
+        # An outline thinner than a pixel can be drawn and not counted: then all of it is seen.
+        x1, y1, x2, y2 = whole[item.instance][0] if item.instance in whole else (0, 0, 0, 0)
+        extras[item.instance] = {
+            "instance": item.instance,
+            "product_id": item.product.id,
+            "visibility": round(seen.get(item.instance, 1.0), 4),
+            "amodal_bbox": [round(float(v), 2) for v in (x1, y1, x2 - x1, y2 - y1)],
+        }
+    return layout.annotate(labels, categories, extras), int(slivers)

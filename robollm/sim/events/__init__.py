@@ -1,0 +1,1 @@
+"""What a picking robot does to a heap, and what goes wrong."""

@@ -1,0 +1,1 @@
+"""What falls, rests and touches: totes and heaps of items, in MuJoCo."""

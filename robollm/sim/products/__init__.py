@@ -1,0 +1,1 @@
+"""Made-up products: a catalogue, their shapes and their print."""

@@ -1,0 +1,1 @@
+"""Photographs of scenes: who draws, from where, in which light, through which lens."""
