@@ -12,7 +12,7 @@ from robollm.core.errors import RobollmError
 
 VERBS = {
     "bundle": "show what a model bundle is, and verify it",
-    "demo-data": "write a small demo bag with manifest, references and truth",
+    "demo-data": "simulate a station: a bag with manifest, references and truth",
     "gallery": "build a product gallery from reference images",
     "generate": "write config and docs from the settings in the code",
     "segment": "find the instances of one image",

@@ -7,6 +7,7 @@ ready for; see `EVENTS`.
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,8 +35,9 @@ EVENTS = (
     *("nominal", "multi_pick", "stranger", "nominal", "no_tote_wall", "deconstruction"),
     *("nominal", "multi_pick"),
 )
-"""What happens at each pick. `stranger`: a product that its tote's manifest lacks;
+"""What happens at each pick, over and over. `stranger`: a product that its tote's manifest lacks;
 `no_tote_wall`: a camera that delivers nothing."""
+PICKS_MAX = 500
 
 CONTAINER_TOPIC = "/robollm/container"
 IMAGE_TOPIC = "/robollm/image/compressed"
@@ -61,6 +63,7 @@ VIEW_NS: dict[ViewName, int] = {"on_arm_low": 550 * MS, "tote_wall": 650 * MS}
 LATENCY_NS = 8 * MS  # from a camera's stamp to the recorder
 
 _CATALOGUE_SEED = 7
+_PICKS_OF_A_TOTE = 10
 _CHUNK = 4  # products that are photographed in one go
 
 U8 = NDArray[np.uint8]
@@ -114,8 +117,8 @@ def write_demo(
     Args:
         out: folder to write into; `out/bag` must not exist yet.
         seed: which products lie where, in which light; the same seed gives the same files.
-        picks: how many picks, 1 to 20; from 6 on every event of `EVENTS` is there but for
-            `deconstruction`, from 7 on all.
+        picks: how many picks, 1 to 500, at most ten of a tote; from 6 on every event of `EVENTS`
+            is there but for `deconstruction`, from 7 on all.
         frames: pictures per view and pick, 1 to 15, spread over the some 2 s of a hold; a single
             one is its last. The nodes judge a view by its first picture; the others are for
             evaluating over time.
@@ -130,7 +133,7 @@ def write_demo(
         ConfigError: if a number is out of range, or nothing can be drawn (no OSMesa, no fonts).
     """
     for name, value, least, most in (
-        ("picks", picks, 1, len(EVENTS)), ("frames", frames, 1, 15), ("products", products, 6, 100),
+        ("picks", picks, 1, PICKS_MAX), ("frames", frames, 1, 15), ("products", products, 6, 100),
     ):  # fmt: skip
         if not least <= value <= most:
             raise ConfigError(f"{name} is {value}, want {least} to {most}")
@@ -166,18 +169,18 @@ def write_demo(
 def _plans(
     seed: int, picks: int, frames: int, sizes: tuple[tuple[int, int], tuple[int, int]], count: int
 ) -> tuple[Plan, ...]:
-    """Two totes, one after the other, each with products of its own."""
-    products = make_catalogue(_CATALOGUE_SEED, 2 * count, "test")
+    """Two totes or more, one after the other, each with products of its own."""
+    totes = max(min(2, picks), -(-picks // _PICKS_OF_A_TOTE))
+    products = make_catalogue(_CATALOGUE_SEED, totes * count, "test")
     simulated: dict[str, Event] = {
         "multi_pick": "multi_pick", "open": "open", "deconstruction": "deconstruction",
     }  # fmt: skip
-    events = tuple(simulated.get(e, "nominal") for e in EVENTS[:picks])
-    half = (picks + 1) // 2
+    events = tuple(simulated.get(_event(k), "nominal") for k in range(picks))
+    ends = [-(-picks * n // totes) for n in range(totes + 1)]
     return tuple(
         Plan(seed, n, part, products[n * count : (n + 1) * count], tuple(VIEW_TOPICS),
              *sizes, frames)
-        for n, part in enumerate((events[:half], events[half:]))
-        if part
+        for n, part in enumerate(events[a:b] for a, b in itertools.pairwise(ends))
     )  # fmt: skip
 
 
@@ -201,9 +204,7 @@ def _portraits(products: tuple[Product, ...]) -> list[tuple[Product, list[bytes]
 def _strangers(story: list[tuple[Plan, StationPick]]) -> set[str]:
     """The products that the manifest shall not know of."""
     return {
-        pick.product_id
-        for (_, pick), event in zip(story, EVENTS, strict=False)
-        if event == "stranger"
+        pick.product_id for number, (_, pick) in enumerate(story) if _event(number) == "stranger"
     }
 
 
@@ -221,7 +222,7 @@ def _record(
             bag.string(CONTAINER_TOPIC, container, start)
             in_front = container
         stamp = start + 100 * MS
-        row = _record_pick(bag, f"pick-{number + 1:04d}", pick, stamp, EVENTS[number])
+        row = _record_pick(bag, f"pick-{number + 1:04d}", pick, stamp, _event(number))
         row |= {"container": container, "in_manifest": pick.product_id not in strangers}
         truth.append(row)
     return truth
@@ -277,7 +278,11 @@ def _record_pick(
 
 
 def _container(plan: Plan) -> str:
-    return f"tote-{'AB'[plan.number]}"
+    return f"tote-{chr(ord('A') + plan.number)}" if plan.number < 26 else f"tote-{plan.number}"
+
+
+def _event(number: int) -> str:
+    return EVENTS[number % len(EVENTS)]
 
 
 def _manifest(plans: tuple[Plan, ...], strangers: set[str]) -> dict[str, Any]:

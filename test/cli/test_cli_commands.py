@@ -97,7 +97,7 @@ def test_a_mistake_is_two_lines_and_exit_code_2(robollm, tmp_path, tote, sketch_
         ["segment", "x.jpg", "--max-instances", "0"],
         ["segment", "x.jpg", "--scoremin", "0.5"],
         ["gallery", "build", "--out", "g"],
-        ["demo-data", "--out", "d", "--picks", "25"],
+        ["demo-data", "--out", "d", "--picks", "501"],
         ["demo-data", "--out", "d", "--storage", "zip"],
         ["generate", "--root", "/does/not/exist"],
     ],

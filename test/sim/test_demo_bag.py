@@ -17,6 +17,7 @@ from robollm.sim.demo_bag import (
     PICK_TOPIC,
     VIEW_HW,
     VIEW_TOPICS,
+    _plans,
     write_demo,
 )
 
@@ -185,6 +186,14 @@ def test_a_label_is_what_the_simulators_state_says(truth):
         assert all(gapes) == (t["label"] == "package_defect")
 
 
+def test_a_long_recording_has_ten_picks_a_tote_at_most():
+    for picks, counts in ((1, [1]), (2, [1, 1]), (7, [4, 3]), (20, [10, 10]), (21, [7, 7, 7])):
+        plans = _plans(7, picks, 1, ((96, 96), (96, 96)), 6)
+        assert [len(p.events) for p in plans] == counts
+        ids = [product.id for p in plans for product in p.products]
+        assert len(set(ids)) == len(ids) == 6 * len(plans)
+
+
 def test_the_whole_demo_has_both_defects_strangers_and_missing_views():
     assert len(EVENTS) == 20
     assert {"multi_pick", "open", "deconstruction", "stranger", "no_tote_wall"} <= set(EVENTS)
@@ -248,7 +257,7 @@ def test_an_existing_bag_stays_as_it_is(demo):
 
 
 @pytest.mark.parametrize(("name", "value", "wanted"), [
-    ("picks", 0, "1 to 20"), ("picks", -1, "1 to 20"), ("picks", 21, "1 to 20"),
+    ("picks", 0, "1 to 500"), ("picks", -1, "1 to 500"), ("picks", 501, "1 to 500"),
     ("frames", 0, "1 to 15"), ("frames", 16, "1 to 15"), ("products", 5, "6 to 100"),
 ])  # fmt: skip
 def test_numbers_out_of_range_are_refused_and_nothing_is_written(tmp_path, name, value, wanted):
