@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from types import SimpleNamespace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,7 +19,8 @@ from robollm.data.armbench_segmentation import (
     ZOOMED_OUT,
     compress_rle,
 )
-from robollm.sim.dataset import jobs_picks
+from robollm.sim.bodies import body_of
+from robollm.sim.dataset.evidence import broken_px, second_px, whole_again
 from robollm.sim.dataset.jobs import Studio
 from robollm.sim.dataset.jobs_choice import (
     choose_manifest,
@@ -36,9 +37,10 @@ from robollm.sim.dataset.jobs_totes import (
 )
 from robollm.sim.dataset.plan import DatasetSettings, Job
 from robollm.sim.physics import totes
+from robollm.sim.products import damage
 from robollm.sim.products.catalogue import make_catalogue
 from robollm.sim.render.renderers import make_renderer
-from robollm.sim.world import TOTE_LABEL
+from robollm.sim.world import TOTE_LABEL, WHOLE, Form, Item, Picture, Pose, Scene
 
 SETTINGS = DatasetSettings(
     totes=4, variants=2, picks=4, products=30, size="160x128", view_size="96x96", max_items=7,
@@ -46,7 +48,7 @@ SETTINGS = DatasetSettings(
 )  # fmt: skip
 PICKS = {
     event: Job("pick", number, "train", event=event)
-    for number, event in enumerate(("nominal", "multi_pick", "open"))
+    for number, event in enumerate(("nominal", "multi_pick", "open", "deconstruction"))
 }
 
 
@@ -169,15 +171,50 @@ def test_images_of_an_induct_have_labels_boxes_and_pictures(studio, picked):
 
 
 def test_an_image_without_the_second_product_is_nominal():
-    run = SimpleNamespace(target=4)
     labels = np.zeros((60, 60), np.uint16)
     labels[:40] = 4
-    assert jobs_picks._label(labels, run, "multi_pick") == "nominal"
+    assert second_px(labels, 4) == (0, False)
     labels[50, :39] = 9
-    assert jobs_picks._label(labels, run, "multi_pick") == "nominal"
+    assert second_px(labels, 4) == (39, False)
     labels[50:52] = 9
-    assert jobs_picks._label(labels, run, "multi_pick") == "multi_pick"
-    assert jobs_picks._label(labels, run, "package_defect") == "package_defect"
+    assert second_px(labels, 4) == (120, True)
+
+
+def test_a_broken_package_shows_where_a_whole_one_would_look_otherwise():
+    labels = np.zeros((60, 60), np.uint16)
+    labels[10:50, 10:50] = 4
+    whole = Picture(np.zeros((60, 60, 3), np.uint8), labels, np.full((60, 60), 0.7, np.float32))
+    assert broken_px(whole, whole, 4) == (0, False)
+    depth = whole.depth.copy()
+    depth[:20, :20] += 0.05  # a hole of 10 x 10 px in the package; what is beside it doesn't count
+    assert broken_px(replace(whole, depth=depth), whole, 4) == (100, True)
+    torn = labels.copy()
+    torn[10:12, 10:20] = 0
+    assert broken_px(replace(whole, labels=torn), whole, 4) == (20, False)
+
+
+@pytest.mark.parametrize("event", ["open", "deconstruction"])
+def test_an_image_of_a_broken_package_says_how_much_of_it_can_be_seen(picked, event):
+    record = picked[event]
+    for image in record["images"]:
+        seen = image["evidence_px"] >= 25
+        assert image["label"] in ("nominal", image["state"])
+        assert seen or image["label"] == "nominal"
+    whole = picked["nominal"]["images"]
+    assert {i["evidence_px"] for i in whole} == {0}
+    assert record["labels"] == [i["label"] for i in record["images"]]
+
+
+def test_the_whole_package_of_a_broken_one_is_the_one_that_was_in_the_tote():
+    product = next(p for p in make_catalogue(3, 60, "train") if p.kind == "carton")
+    whole = Item(2, product, (Pose(),), Form(seed=1))
+    form = Form("open", 1 + damage.VARIANT, 1.0)
+    body = body_of(product, form)
+    broken = Item(2, product, damage.rest_poses(body, Pose((0, 0, 1))), form)
+    piece = Item(2, product, (Pose(),), Form("content", 1 + damage.VARIANT, 1.0, 0))
+    other = Item(3, product, (Pose((1, 0, 0)),), WHOLE)
+    made = whole_again(Scene((broken, piece, other)), whole)
+    assert made.items == (Item(2, product, (Pose((0, 0, 1)),), Form(seed=1)), other)
 
 
 # choices

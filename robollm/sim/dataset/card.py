@@ -28,8 +28,9 @@ NOTES = {
     "within the picture; slivers under 12 px are no instances, and counted as left out",
     "tote": "the Tote instance is what one sees of the tote itself, without what lies in it",
     "identification": "nominal and damaged picks; a multi-pick has no single right answer",
-    "defect_labels": "per image: multi_pick where at least 1.5 % of the held pixels (and 40 px) "
-    "are the second product's, else nominal; package_defect by the package's state, seen or not",
+    "defect_labels": "per image, by what it shows: multi_pick where at least 1.5 % of the held "
+    "pixels (and 40 px) are the second product's; package_defect where at least 0.5 % (and 25 px) "
+    "would look or lie otherwise were the package whole; else nominal. truth.jsonl has the state",
     "validation": "ARMBench has no validation split for picks; ours is part of the training lists "
     "and named in validation.json and val.csv",
     "transfer": "zoomed-out totes, camera heights, fields of view and lights are in no other set",

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from robollm.core.errors import ConfigError
 from robollm.data import armbench_defects, armbench_identification, jpeg
 from robollm.data.armbench_segmentation import MIX, outlines
+from robollm.sim.dataset.evidence import broken_px, second_px, whole_again
 from robollm.sim.dataset.jobs_choice import (
     choose_manifest,
     choose_products,
@@ -27,7 +28,7 @@ from robollm.sim.physics.engine import UnstableError
 from robollm.sim.products import catalogue
 from robollm.sim.render import lens
 from robollm.sim.render.shots import ViewName, tote_shot, view_shot
-from robollm.sim.world import TOTE_LABEL, U8, Product, Shot
+from robollm.sim.world import U8, Product, Shot
 
 if TYPE_CHECKING:
     from robollm.sim.dataset.jobs import Studio
@@ -35,10 +36,6 @@ if TYPE_CHECKING:
 FILE_NAMES: dict[ViewName, str] = {
     "on_arm_low": "OnArmLowRGB", "tote_wall": "ToteWallRGB", "far_tray": "FarTrayRGB",
 }  # fmt: skip
-SECOND_PX, SECOND_SHARE = 40, 0.015
-"""Where fewer pixels, or a smaller share of what is held, are the second product's, an image of a
-multi-pick shows none, and is labelled nominal."""
-
 _ATTEMPTS = 20
 _MARGIN = 0.08  # around a pre-pick crop, of its side
 _LOOSE = (0.05, 0.45)  # the same around what is held
@@ -51,13 +48,20 @@ Box = tuple[int, int, int, int]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Held:
-    """One post-pick picture: JPEG, visible instances, the box of what is held, its label."""
+    """One post-pick picture: JPEG, visible instances, the box of what is held, its label.
+
+    `state`: the label of the moment, whether this camera sees it or not; `evidence_px`: how many
+    pixels show it.
+    """
 
     view: ViewName
     packed: bytes
     labels: NDArray[np.uint16]
     box: Box | None
     label: str
+    state: str
+    evidence_px: int
+    t_ns: int
 
 
 def make_pick(studio: Studio, job: Job) -> dict[str, Any]:
@@ -69,6 +73,10 @@ def make_pick(studio: Studio, job: Job) -> dict[str, Any]:
     record: dict[str, Any] = {
         "id": pick, "pictures": len(held), "event": happened,
         "product_id": _target(run).id, "truth": run.truth,
+        "images": [
+            {"view": FILE_NAMES[h.view], "t_ns": h.t_ns, "state": h.state, "label": h.label,
+             "evidence_px": h.evidence_px} for h in held
+        ],
         "labels": [], "views": [FILE_NAMES[h.view] for h in held],
     }  # fmt: skip
     # A multi-pick has no single right answer, so it is no task for identification.
@@ -139,28 +147,28 @@ def _photograph(studio: Studio, job: Job, run: PickRun) -> list[Held]:
     order = rng.permutation(count)
     backdrop = int(rng.integers(BACKDROPS))
     scenes = [replace(run.held.frames[int(m)].scene, backdrop_seed=backdrop) for m in moments]
-    studio.renderer.load(scenes)
+    item = next(i for i in run.before.items if i.instance == run.target)
+    wholes = [whole_again(s, item) for s in scenes] if run.detail else []
+    studio.renderer.load([*scenes, *wholes])
     out = []
-    for moment, scene, which in zip(moments, scenes, order, strict=True):
+    for n, (moment, scene, which) in enumerate(zip(moments, scenes, order, strict=True)):
         view, state = views[int(which)], run.labels[int(moment)]
         assert scene.gripper is not None, "something holds it"
         shot = view_shot(view, rng, scene.gripper.pose, studio.settings.view_hw)
         picture = studio.renderer.shoot(scene, shot)
         packed = lens.encode(picture.rgb, shot.lens, shot.seed)
-        label = _label(picture.labels, run, state)
+        pixels, seen = 0, False
+        if state == "multi_pick":
+            pixels, seen = second_px(picture.labels, run.target)
+        elif wholes:
+            whole = studio.renderer.shoot(wholes[n], shot)
+            pixels, seen = broken_px(picture, whole, run.target)
+        label = state if seen else "nominal"
         # A detector's boxes are not tight; a tight one would tell a multi-pick by its size.
         box = _box_of(picture.labels > 0, float(rng.uniform(*_LOOSE)))
-        out.append(Held(view, packed, picture.labels, box, label))
+        t_ns = run.held.frames[int(moment)].t_ns
+        out.append(Held(view, packed, picture.labels, box, label, state, pixels, t_ns))
     return out
-
-
-def _label(labels: NDArray[np.uint16], run: PickRun, state: str) -> str:
-    """What one picture shows: a second product by its pixels, a package by its state."""
-    if state != "multi_pick":
-        return state
-    held = int(np.count_nonzero((labels > 0) & (labels < TOTE_LABEL)))
-    second = held - int(np.count_nonzero(labels == run.target))
-    return "multi_pick" if second >= max(SECOND_PX, SECOND_SHARE * held) else "nominal"
 
 
 def _box_of(mask: NDArray[np.bool_], margin: float) -> Box | None:

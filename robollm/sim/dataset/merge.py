@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from robollm.data import armbench_defects, armbench_identification, armbench_segmentation
-from robollm.data.armbench_files import write_json
+from robollm.data.armbench_files import part_of, write_json
 from robollm.sim.dataset.card import Tally
 from robollm.sim.dataset.card_sheets import write_sheets
 from robollm.sim.dataset.plan import DatasetSettings, Job
 from robollm.sim.world import SPLITS
 
 CARD_FILE = "card.json"
+TRUTH_FILE = "truth.jsonl"
 Ids = dict[str, list[str]]
 
 
@@ -33,7 +35,10 @@ def finalize(
     """
     tally = Tally(settings)
     inducts, videos, picks, products = (_empty() for _ in range(4))
+    picked = set(settings.task) - {"segmentation"}
+    part = part_of(out / TRUTH_FILE)
     with ExitStack() as stack:
+        truth = stack.enter_context(part.open("w")) if picked else None
         coco = _open_coco(out, settings, stack) if "segmentation" in settings.task else {}
         for job, record in records:
             tally.add(job, record)
@@ -50,10 +55,14 @@ def finalize(
             elif job.kind == "product":
                 products[job.split].append(record["id"])
             else:
+                if truth is not None:
+                    truth.write(json.dumps(_truth(job, record)) + "\n")
                 for ids, key in ((picks, "identification"), (inducts, "defects"),
                                  (videos, "video")):  # fmt: skip
                     if record.get(key):
                         ids[job.split].append(record["id"])
+    if picked:
+        part.replace(out / TRUTH_FILE)
     if "identification" in settings.task:
         armbench_identification.write_split(out / armbench_identification.ROOT, picks, products)
     if "defects" in settings.task:
@@ -64,6 +73,12 @@ def finalize(
     card["sheets"] = write_sheets(out, tally)
     write_json(out / CARD_FILE, card, indent=1)
     return card
+
+
+def _truth(job: Job, record: Mapping[str, Any]) -> dict[str, Any]:
+    """What the simulator knows of a pick, one line of the truth file."""
+    keys = ("id", "event", "product_id", "images", "truth")
+    return {"split": job.split, **{k: record[k] for k in keys if k in record}}
 
 
 def _empty() -> Ids:
