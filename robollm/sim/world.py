@@ -151,11 +151,14 @@ class Product:
 class Form:
     """Which body of a product: whole, opened, or a piece of its content.
 
+    "closed" is the body of "open" with its flaps shut for good: not damaged, but cut as the open
+    one is, so that how its edges are drawn tells nothing.
+
     `seed` makes copies of one product differ (wear, wrinkles, how it is torn); `severity` runs
     from 0, barely visible, to 1; `piece` numbers the pieces of content.
     """
 
-    kind: Literal["whole", "open", "content"] = "whole"
+    kind: Literal["whole", "open", "closed", "content"] = "whole"
     seed: int = 0
     severity: float = 0.0
     piece: int = 0

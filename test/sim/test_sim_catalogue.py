@@ -16,6 +16,7 @@ from robollm.sim.products.artwork_motifs import MOTIFS
 from robollm.sim.products.artwork_pen import ean13
 from robollm.sim.products.catalogue import make_catalogue, rows
 from robollm.sim.products.catalogue_words import LINES
+from robollm.sim.products.multipack import PACKABLE, unit_of, units
 from robollm.sim.world import KINDS, SPLITS
 
 HASH = """
@@ -92,8 +93,37 @@ def test_a_family_shares_brand_palette_and_layout_and_its_members_can_be_told_by
         assert len({p.title for p in members}) == len(members)
 
 
+@pytest.mark.parametrize("split", SPLITS)
+def test_seven_in_a_hundred_families_have_multipacks_of_their_single_units(split):
+    families: dict[str, list] = {}
+    for product in make_catalogue(6, 700, split):
+        families.setdefault(product.family, []).append(product)
+    packed = {f: m for f, m in families.items() if any(units(p) > 1 for p in m)}
+    assert 0.06 <= len(packed) / len(families) <= 0.08
+    for members in packed.values():
+        single = {p.title: p for p in members if units(p) == 1}
+        for pack in (p for p in members if units(p) > 1):
+            assert pack.kind in PACKABLE
+            unit = unit_of(pack)
+            twin = single[unit.title]
+            assert unit.size_m == twin.size_m
+            assert unit.look == twin.look  # so the same is printed on it, bar code included
+            assert pack.look["ean"] != twin.look["ean"]
+            assert pack.weight_kg == pytest.approx(units(pack) * twin.weight_kg, abs=0.001)
+
+
+def test_a_multipack_says_so():
+    [pack, *_] = [p for p in make_catalogue(6, 200, "val") if units(p) > 1]
+    [row] = rows([pack])
+    amount = f"{units(pack)} x {unit_of(pack).look['amount']}"
+    assert amount in row["title"]
+    assert amount in row["description"]
+    assert f"{units(pack)} units" in row["description"]
+    assert row["units"] == units(pack)
+
+
 def test_unrelated_products_share_their_colours():
-    products = make_catalogue(9, 300, "test")
+    products = make_catalogue(9, 900, "test")
     families = {p.family: tuple(p.look["palette"]) for p in products}
     assert len(set(families.values())) <= 9
     assert min(Counter(families.values()).values()) >= 3

@@ -13,6 +13,7 @@ from robollm.sim.products import damage
 from robollm.sim.products.catalogue import make_catalogue
 from robollm.sim.products.damage_content import WALL_M, layout, piece_mesh
 from robollm.sim.products.damage_mesh import Print, face_normals, lathe, sheet, soft_block
+from robollm.sim.products.multipack import units
 from robollm.sim.products.shapes import whole
 from robollm.sim.world import KINDS, Kind, Pose, Product
 
@@ -149,3 +150,11 @@ def test_impossible_requests_say_what_is_wrong() -> None:
         damage.opened(product, 1, 1.5)
     with pytest.raises(ConfigError, match="piece 99 of the content"):
         damage.content(product, 1, 0.5, 99)
+
+
+def test_a_multipack_does_not_open() -> None:
+    pack = next(p for p in make_catalogue(3, 300, "train") if units(p) > 1)
+    with pytest.raises(ConfigError, match="is a multipack"):
+        damage.opened(pack, SEEDS[0], 0.5)
+    with pytest.raises(ConfigError, match="is a multipack"):
+        damage.mouth(pack, SEEDS[0])

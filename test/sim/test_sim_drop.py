@@ -9,7 +9,7 @@ import pytest
 
 from robollm.core.errors import ConfigError
 from robollm.sim.geometry import turn
-from robollm.sim.physics.drop import Settled, capacity, fill, pack_copies
+from robollm.sim.physics.drop import Settled, capacity, fill, pack_copies, take_out
 from robollm.sim.physics.engine import World
 from robollm.sim.physics.heap import SPILL, bounds
 from robollm.sim.physics.totes import TOTES
@@ -105,6 +105,23 @@ def test_a_settled_scene_stays_as_it_is(full: Settled) -> None:
     world.run(0.3)
     for item, poses in zip(full.scene.items, world.poses(), strict=True):
         assert np.abs(np.subtract(item.poses[0].position, poses[0].position)).max() < 0.01
+
+
+def test_what_lay_on_things_that_were_taken_out_comes_to_rest(full: Settled) -> None:
+    scene = full.scene
+    same, fewer, least = take_out(scene, [0, 3, 6], body_of=plain)
+    assert same is scene
+    numbers = [{i.instance for i in s.items} for s in (scene, fewer, least)]
+    assert [len(n) for n in numbers] == [len(scene.items) - k for k in (0, 3, 6)]
+    assert numbers[2] < numbers[1] < numbers[0]
+    top = {i.instance: max(p.position[2] for p in i.poses) for i in scene.items}
+    gone = numbers[0] - numbers[1]
+    assert min(top[n] for n in gone) >= max(top[n] for n in numbers[1])
+    for state in (fewer, least):
+        world = World(state.items, LARGE, body_of=plain)
+        world.run(0.3)
+        for item, poses in zip(state.items, world.poses(), strict=True):
+            assert np.abs(np.subtract(item.poses[0].position, poses[0].position)).max() < 0.01
 
 
 def test_the_same_seed_gives_the_same_poses_and_another_one_does_not() -> None:

@@ -7,18 +7,33 @@ from robollm.sim.geometry import apply, inverse, matrix
 from robollm.sim.products import shapes
 from robollm.sim.products.artwork import SIDE
 from robollm.sim.products.catalogue import make_catalogue
-from robollm.sim.world import KINDS, Body, Mesh, Solid
+from robollm.sim.products.multipack import bundle, stands, unit_of, units
+from robollm.sim.render.silhouette import _is_convex
+from robollm.sim.world import KINDS, Body, Form, Mesh, Product, Solid
 
 SOFT = ("polybag", "pouch", "clear_bag")
 
 
 @pytest.fixture(scope="module")
 def bodies():
-    """Two products of every kind, and their bodies."""
+    """Two products of every kind, a few multipacks, and their bodies."""
     chosen = {}
     for product in make_catalogue(5, 90, "val"):
-        chosen.setdefault(product.kind, []).append(product)
-    return [(p, shapes.whole(p, 3)) for kind in KINDS for p in chosen[kind][:2]]
+        if units(product) == 1:
+            chosen.setdefault(product.kind, []).append(product)
+    single = [p for kind in KINDS for p in chosen[kind][:2]]
+    return [(p, shapes.whole(p, 3)) for p in (*single, *multipacks())]
+
+
+def multipacks() -> list[Product]:
+    """A multipack of every kind, laid out in every way and wrapped in every way."""
+    found = {}
+    for product in make_catalogue(5, 1500, "val"):
+        if units(product) > 1:
+            unit = product.look["unit"]
+            found.setdefault((product.kind, unit["along"], unit["wrap"]), product)
+    assert len(found) >= 14
+    return [found[key] for key in sorted(found)]
 
 
 def outside(solid: Solid, points: np.ndarray) -> np.ndarray:
@@ -116,6 +131,8 @@ def test_opaque_meshes_are_closed_and_face_outwards(bodies):
             assert part.mesh.faces.max() < len(part.mesh.vertices)
             if part.surface.rgba[3] < 1 or (product.kind == "clear_bag" and part is body.parts[1]):
                 continue  # bubbles and cards are sheets
+            if units(product) > 1 and part is not body.parts[0]:
+                continue  # so are bands and stickers
             # Seams have their vertices twice, so weld by place before counting.
             key = np.unique(part.mesh.vertices.round(5), axis=0, return_inverse=True)[1].ravel()
             faces = key[part.mesh.faces]
@@ -139,7 +156,8 @@ def test_uv_stays_inside_the_texture_and_meshes_stay_small(bodies):
                 assert part.surface.texture.shape == (SIDE, SIDE, 3)
                 assert part.surface.texture.dtype == np.uint8
         total = sum(len(part.mesh.vertices) for part in body.parts)
-        assert total <= (300 if product.kind in ("box", "carton") else 1700), product.kind
+        most = 300 if product.kind in ("box", "carton") else 1700
+        assert total <= (most if units(product) == 1 else 3000), product.kind
 
 
 def test_soft_kinds_are_chains_and_the_others_are_rigid(bodies):
@@ -165,3 +183,58 @@ def test_copies_differ_in_wear_but_not_in_size(bodies):
                 apart = np.abs(a.surface.texture.astype(int) - c.surface.texture)
                 assert 0.1 < apart.mean() < 25
         assert body.solids == other.solids
+
+
+def test_a_multipack_is_one_rigid_thing_of_equal_units_that_do_not_touch():
+    for product in multipacks():
+        single, pack = shapes.whole(unit_of(product), 3), shapes.whole(product, 3)
+        assert len(pack.segments) == 1
+        assert all(part.segment == 0 for part in pack.parts)
+        count, many = len(single.parts[0].mesh.vertices), units(product)
+        vertices = pack.parts[0].mesh.vertices
+        assert len(vertices) == many * count
+        each = vertices.reshape(many, count, 3).astype(np.float64)
+        along = matrix(bundle(product).turned)[:, product.look["unit"]["along"]]
+        reach = np.sort(np.stack([(each @ along).min(axis=1), (each @ along).max(axis=1)], 1), 0)
+        gaps = reach[1:, 0] - reach[:-1, 1]
+        assert (gaps > 0.0005).all()
+        assert (gaps < 0.006).all()
+        # As sold alone: only turned and moved, and printed the same.
+        inner = [np.linalg.norm(e - e.mean(axis=0), axis=1) for e in (*each, single_points(single))]
+        for distances in inner[:-1]:
+            np.testing.assert_allclose(distances, inner[-1], atol=1e-5)
+
+
+def single_points(body: Body) -> np.ndarray:
+    return body.parts[0].mesh.vertices.astype(np.float64)
+
+
+def test_film_or_a_band_holds_all_units_of_a_multipack():
+    for product in multipacks():
+        body = shapes.whole(product, 3)
+        wrap = product.look["unit"]["wrap"]
+        film = [p for p in body.parts if p.surface.rgba[3] < 1]
+        assert [p is body.parts[-1] for p in film] == ([] if wrap == "band" else [True])
+        assert len(body.parts) == 2 + len(film)
+        if film:
+            assert volume(film[0].mesh) > 0.4 * np.prod(product.size_m)
+        if wrap != "film":  # it goes all the way around
+            around = np.sort(np.ptp(body.parts[1].mesh.vertices, axis=0))
+            assert around[1] > np.sort(product.size_m)[0] - 0.003
+            assert around[2] > np.sort(product.size_m)[1] - 0.003
+
+
+def test_print_of_a_multipack_is_upright_as_it_stands_in_its_picture():
+    for product in multipacks():
+        flat = product.kind == "can" and product.look["shape"]["flat"]
+        if product.kind in ("box", "carton") or flat:
+            continue
+        top = matrix(bundle(product).turned)[:, 0]  # a bottle's cap
+        np.testing.assert_allclose(top, [1, 0, 0] if stands(product) else [0, 1, 0], atol=1e-6)
+
+
+def test_silhouettes_of_multipacks_have_their_valleys():
+    packs = [p for p in multipacks() if p.kind in ("box", "can")]
+    assert packs
+    assert not any(_is_convex(p, Form()) for p in packs)
+    assert all(_is_convex(unit_of(p), Form()) for p in packs)

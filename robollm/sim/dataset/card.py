@@ -51,6 +51,7 @@ class Tally:
         self._visible: Counter[int] = Counter()
         self._sides: Counter[int] = Counter()
         self._left_out = 0
+        self._skipped: Counter[str] = Counter()
         self._short = 0
         self._picks: Counter[str] = Counter()
         self._labels: Counter[str] = Counter()
@@ -60,7 +61,9 @@ class Tally:
 
     def add(self, job: Job, record: Mapping[str, Any]) -> None:
         """Count one job."""
-        if job.kind == "tote":
+        if "skipped" in record:
+            self._skipped[job.kind] += 1
+        elif job.kind == "tote":
             self._tote(job, record)
         elif job.kind == "pick":
             self._pick(job, record)
@@ -99,6 +102,7 @@ class Tally:
             **identity(self.settings, fonts_used()),
             "catalogue_version": catalogue.VERSION,
             "command": command(self.settings),
+            "jobs_skipped": _sorted(self._skipped),
             "segmentation": {
                 "images": _sorted(self._images),
                 "annotations": _sorted(self._annotations),

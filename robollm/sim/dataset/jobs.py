@@ -15,6 +15,7 @@ from robollm.data import armbench_identification
 from robollm.sim.dataset.card import catalogues
 from robollm.sim.dataset.jobs_totes import make_tote, photograph, shots_of
 from robollm.sim.dataset.plan import REFERENCES, DatasetSettings, Job
+from robollm.sim.physics.engine import UnstableError
 from robollm.sim.render import lens
 from robollm.sim.render.renderers import make_renderer
 from robollm.sim.render.shots_reference import reference_scene, reference_shot
@@ -41,7 +42,17 @@ class Studio:
         self.renderer = make_renderer(settings.renderer)
 
     def run(self, job: Job) -> dict[str, Any]:
-        """Write a job's files; return its record (plain JSON values)."""
+        """Write a job's files; return its record (plain JSON values).
+
+        A job that can't be done with this seed is skipped, not an error: it would stop the dataset
+        for good. Its record says why, and the card counts it.
+        """
+        try:
+            return self._do(job)
+        except UnstableError as e:
+            return {"pictures": 0, "skipped": e.what}
+
+    def _do(self, job: Job) -> dict[str, Any]:
         if job.kind == "tote":
             return make_tote(self, job)
         if job.kind == "pick":

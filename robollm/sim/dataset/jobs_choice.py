@@ -14,6 +14,7 @@ _MEDIAN_ITEMS, _SPREAD = 11.0, 0.7  # of a log-normal; ARMBench has 10.5 objects
 _TOGETHER = 0.35  # chance that a product comes with one of its family
 _TWICE = 0.12  # chance that a product comes as a second copy
 _SMALL_TOTE_ITEMS = 12  # with more than this the large totes are taken
+_FILLED = 0.33  # of a tote's volume, by bounding boxes; more doesn't find room
 _ODD_MANIFESTS = 1 / 3
 
 
@@ -55,6 +56,27 @@ def choose_products(
         else:
             out.append(products[int(rng.integers(len(products)))])
     return [out[int(i)] for i in rng.permutation(count)]
+
+
+def that_fit(
+    rng: np.random.Generator, chosen: Sequence[Product], products: Sequence[Product], tote: Tote
+) -> list[Product]:
+    """Replace the largest of the chosen products by smaller ones until all find room in a tote."""
+    out = list(chosen)
+    length, width, depth = tote.inner_m
+    room = _FILLED * length * width * depth
+    order = sorted(range(len(products)), key=lambda i: (_volume(products[i]), products[i].id))
+    small = [products[i] for i in order[: max(1, len(order) // 4)]]
+    for i in sorted(range(len(out)), key=lambda i: (-_volume(out[i]), i)):
+        if sum(map(_volume, out)) <= room:
+            break
+        out[i] = small[int(rng.integers(len(small)))]
+    return out
+
+
+def _volume(product: Product) -> float:
+    length, width, height = product.size_m
+    return length * width * height
 
 
 def choose_manifest(

@@ -131,7 +131,7 @@ def _run(studio: Studio, job: Job) -> PickRun:
         exact = run.detail in (None, job.event)
         if _label_of(run) == want and (exact or attempt >= _ATTEMPTS // 2):
             return run
-    raise ConfigError(
+    raise UnstableError(
         f"{job} went otherwise {_ATTEMPTS} times", fix="take another seed or more products"
     )
 
@@ -147,8 +147,7 @@ def _photograph(studio: Studio, job: Job, run: PickRun) -> list[Held]:
     order = rng.permutation(count)
     backdrop = int(rng.integers(BACKDROPS))
     scenes = [replace(run.held.frames[int(m)].scene, backdrop_seed=backdrop) for m in moments]
-    item = next(i for i in run.before.items if i.instance == run.target)
-    wholes = [whole_again(s, item) for s in scenes] if run.detail else []
+    wholes = [whole_again(s, run.target) for s in scenes] if run.detail else []
     studio.renderer.load([*scenes, *wholes])
     out = []
     for n, (moment, scene, which) in enumerate(zip(moments, scenes, order, strict=True)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from robollm.data import armbench_segmentation as layout
 from robollm.data.armbench_files import write_bytes
 from robollm.sim.bodies import body_of
-from robollm.sim.dataset.jobs_choice import choose_products, choose_tote, item_count
+from robollm.sim.dataset.jobs_choice import choose_products, choose_tote, item_count, that_fit
 from robollm.sim.dataset.plan import Job, name_of
-from robollm.sim.physics.drop import Settled, capacity, fill, pack_copies
+from robollm.sim.physics.drop import Settled, capacity, fill, pack_copies, take_out
 from robollm.sim.physics.engine import UnstableError
 from robollm.sim.render import lens
 from robollm.sim.render.shots import tote_shot
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 MIN_VISIBLE_PX = 12  # of an instance; a smaller sliver is left out, and counted
 _ATTEMPTS = 12
 _FEW_COPIES = 5
+_Surrounding = Literal["cell", "conveyor", "concrete"]
+_SURROUNDINGS: tuple[_Surrounding, ...] = ("cell", "cell", "conveyor", "concrete")
 BACKDROPS = 12  # surroundings take longer to make than a picture does
 _FULL_TEXTURE_PX = 1100  # from this width of a picture on textures are used at full size
 
@@ -41,7 +43,8 @@ class View:
 
 def make_tote(studio: Studio, job: Job) -> dict[str, Any]:
     """Write the pictures of one drop; return its record."""
-    views = shots_of(studio, job)
+    settled = _drop(studio, job)
+    views = _views(studio, job, settled)
     folder = studio.root / layout.ROOT / job.subset / "images"
     images = []
     for variant, (view, picture) in enumerate(zip(views, photograph(studio, views), strict=True)):
@@ -58,23 +61,28 @@ def make_tote(studio: Studio, job: Job) -> dict[str, Any]:
             }
         )
     items = len(views[0].scene.items)
-    return {"pictures": len(images), "items": items, "images": images}
+    wanted = items + len(settled.dropped)
+    return {
+        "pictures": len(images), "items": items, "placed": items, "wanted": wanted,
+        "images": images,
+    }  # fmt: skip
 
 
 def shots_of(studio: Studio, job: Job) -> list[View]:
     """Fill a tote and say which pictures to take; the first one is of the whole content."""
-    settled = _drop(studio, job)
+    return _views(studio, job, _drop(studio, job))
+
+
+def _views(studio: Studio, job: Job, settled: Settled) -> list[View]:
     zoomed_out = job.subset == layout.ZOOMED_OUT
-    views = []
-    for variant in range(studio.settings.variants):
-        rng = studio.rng(job, 2, variant)
-        scene = settled.scene
-        if variant:
-            scene = without_top(scene, int(rng.beta(1.0, 2.5) * len(scene.items)))
-        tote = scene.tote
-        assert tote is not None, "a drop is into a tote"
-        views.append(View(scene, tote_shot(rng, tote, studio.settings.hw, zoomed_out=zoomed_out)))
-    return views
+    tote, items = settled.scene.tote, len(settled.scene.items)
+    assert tote is not None, "a drop is into a tote"
+    streams = [studio.rng(job, 2, variant) for variant in range(studio.settings.variants)]
+    gone = [int(rng.beta(1.0, 2.5) * items) if k else 0 for k, rng in enumerate(streams)]
+    return [
+        View(scene, tote_shot(rng, tote, studio.settings.hw, zoomed_out=zoomed_out))
+        for scene, rng in zip(take_out(settled.scene, gone), streams, strict=True)
+    ]
 
 
 def _drop(studio: Studio, job: Job) -> Settled:
@@ -86,7 +94,8 @@ def _drop(studio: Studio, job: Job) -> Settled:
         seed = int(rng.integers(2**31))
         try:
             if job.subset != layout.SAME_OBJECT:
-                settled = fill(choose_products(rng, products, count), tote, seed)
+                chosen = that_fit(rng, choose_products(rng, products, count), products, tote)
+                settled = fill(chosen, tote, seed)
             else:
                 product = products[int(rng.integers(len(products)))]
                 room = capacity(product, tote)
@@ -99,19 +108,16 @@ def _drop(studio: Studio, job: Job) -> Settled:
         except UnstableError:
             continue
         if settled.scene.items:
-            scene = replace(settled.scene, backdrop_seed=int(rng.integers(BACKDROPS)))
+            scene = replace(
+                settled.scene,
+                backdrop=_SURROUNDINGS[int(rng.integers(len(_SURROUNDINGS)))],
+                backdrop_seed=int(rng.integers(BACKDROPS)),
+            )
             return replace(settled, scene=scene)
     raise UnstableError(
         f"{job} did not come to rest in {_ATTEMPTS} attempts",
         fix="take another seed, or fewer max_items",
     )
-
-
-def without_top(scene: Scene, count: int) -> Scene:
-    """Take the `count` highest items away; nothing lies on the highest one."""
-    height = {i.instance: max(p.position[2] for p in i.poses) for i in scene.items}
-    gone = sorted(height, key=lambda n: (-height[n], n))[:count]
-    return replace(scene, items=tuple(i for i in scene.items if i.instance not in gone))
 
 
 def photograph(studio: Studio, views: Sequence[View]) -> list[Picture]:

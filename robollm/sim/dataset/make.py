@@ -102,7 +102,7 @@ def make_dataset(
 
             studio = Studio
         sweep(out)
-        rest = tuple(j for j in jobs if not (out / JOBS / f"{j.key}.json").is_file())
+        rest = tuple(j for j in jobs if not _is_done(out / JOBS / f"{j.key}.json"))
         _check_room(out, settings, rest)
         made = 0
         done = len(jobs) - len(rest)
@@ -136,8 +136,13 @@ def _folder(out: Path, settings: DatasetSettings) -> Iterator[None]:
                 f"{out} holds a dataset with {_difference(have, want)}",
                 fix="give the same options as then, or a new folder",
             )
-    (out / JOBS).mkdir(parents=True, exist_ok=True)
-    lock = os.open(out / JOBS / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        (out / JOBS).mkdir(parents=True, exist_ok=True)
+        lock = os.open(out / JOBS / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as e:
+        raise ConfigError(
+            f"{out} can't be written: {e.strerror}", fix="give a folder on a disk with room"
+        ) from e
     try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -146,7 +151,8 @@ def _folder(out: Path, settings: DatasetSettings) -> Iterator[None]:
                 f"another process is making {out}", fix="wait for it, or give another folder"
             ) from e
         if not file.is_file():
-            write_json(file, want, indent=1)
+            with _room_error(out):
+                write_json(file, want, indent=1)
         yield
     finally:
         os.close(lock)
@@ -188,6 +194,15 @@ def _room_error(out: Path) -> Iterator[None]:
             f"the disk of {out} is full",
             fix="free some space and run the same command again: what is done stays done",
         ) from e
+
+
+def _is_done(record: Path) -> bool:
+    """Say whether a job has a record that can be read; a crash of the machine can leave a stump."""
+    try:
+        read_object(record)
+    except ConfigError:
+        return False
+    return True
 
 
 def _records(out: Path, jobs: tuple[Job, ...]) -> Iterator[tuple[Job, dict[str, Any]]]:

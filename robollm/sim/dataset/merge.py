@@ -42,6 +42,8 @@ def finalize(
         coco = _open_coco(out, settings, stack) if "segmentation" in settings.task else {}
         for job, record in records:
             tally.add(job, record)
+            if "skipped" in record:
+                continue
             if job.kind == "tote":
                 writer = coco[job.subset, job.split]
                 for image in record["images"]:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import importlib.metadata
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
+
+import cv2
 
 from robollm import __version__
 from robollm.core.config import check, option
@@ -38,7 +42,7 @@ class DatasetSettings:
     products: int = option(600, "products of all splits together", low=30, high=100_000)
     size: str = option("384x288", "WIDTHxHEIGHT of a tote picture, px")
     view_size: str = option("288x288", "WIDTHxHEIGHT of pre-pick, post-pick and reference pictures")
-    max_items: int = option(40, "most items in one tote", low=1, high=60)
+    max_items: int = option(40, "most items in one tote", low=3, high=40)
     manifest: int = option(20, "products in most containers; a third has 2 to 100", low=2, high=100)
     zoomed_out: float = option(0.1, "share of totes seen by the other station", low=0, high=1)
     same_object: float = option(0.1, "share of totes with copies of one product", low=0, high=1)
@@ -107,7 +111,7 @@ def parse_size(text: str, name: str = "size") -> tuple[int, int]:
     Raises:
         ConfigError: if it isn't that, or a side is not 64 to 4096 px.
     """
-    found = re.fullmatch(r"(\d+)x(\d+)", text)
+    found = re.fullmatch(r"([1-9][0-9]*)x([1-9][0-9]*)", text)
     width, height = (int(found[1]), int(found[2])) if found else (0, 0)
     if not (64 <= width <= 4096 and 64 <= height <= 4096):
         raise ConfigError(
@@ -117,11 +121,14 @@ def parse_size(text: str, name: str = "size") -> tuple[int, int]:
 
 
 def identity(settings: DatasetSettings, fonts: Mapping[str, str]) -> dict[str, Any]:
-    """What makes two datasets the same one: format, robollm's version, settings, fonts."""
+    """What makes two datasets the same one: format, versions, settings, fonts."""
     return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "robollm": __version__,
+        "opengl": os.environ.get("MUJOCO_GL", "osmesa"),
+        **{name: importlib.metadata.version(name) for name in ("mujoco", "numpy", "pillow")},
+        "opencv": cv2.__version__,
         "fonts": dict(fonts),
         "settings": {k: list(v) if isinstance(v, tuple) else v
                      for k, v in dataclasses.asdict(settings).items()},

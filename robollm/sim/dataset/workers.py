@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 import signal
@@ -120,7 +121,8 @@ def run_jobs(
         WorkerError: if a process died or a job failed otherwise.
     """
     context = multiprocessing.get_context("spawn")
-    rest, crew = iter(jobs), list[_Worker]()
+    rest: Iterator[Any] = iter(jobs)
+    crew: list[_Worker] = []
 
     def hire() -> None:
         here, there = context.Pipe()
@@ -140,7 +142,9 @@ def run_jobs(
                 worker.pipe.send(worker.job)
 
     try:
-        for _ in range(workers):
+        waiting = list(itertools.islice(rest, workers))
+        rest = itertools.chain(waiting, rest)
+        for _ in waiting:  # no more processes than jobs
             hire()
             feed(crew[-1])
         while crew:

@@ -161,6 +161,7 @@ def hold(
     second: Item | None = None,
     manner: str | None = None,
     falling: bool = False,
+    mouth_seed: int | None = None,
     frames: int = 12,
     fps: float = 6.0,
     body_of: BodyOf | None = None,
@@ -175,6 +176,8 @@ def hold(
             the target, else it is brought into contact; it never starts apart or overlapping.
         manner: one of `hold_attach.MANNERS`; None: drawn.
         falling: let the loose content of an open target go, piece by piece.
+        mouth_seed: of the opening that the arm lets hang down, if the product is whole; an open
+            one has its own. So the arm leans alike whatever happens. None: one of its ends.
         frames: how many moments, 10 to 15.
         fps: of the moments, 1/s.
         body_of: what makes an item's body; None: robollm.sim.bodies.body_of.
@@ -194,18 +197,16 @@ def hold(
     make = body_of or _bodies()
     rng = np.random.default_rng([seed, 11])
     body = make(target.product, target.form)
-    tilt = Pose()
     upright = carried(target, grasp, Pose((0, 0, 0), turn((1, 0, 0), np.pi)))
-    if falling:
-        out = damage.mouth(target.product, target.form.seed)
-        end = damage.mouth_segment(target.product, target.form.seed, body)
-        tilt = _tilt(matrix(upright.poses[end].quaternion) @ out, rng)
-    elif rng.random() < 0.5:
-        # Else a leaning arm would give away that something falls.
-        turned = float(rng.uniform(-np.pi, np.pi))
-        lean = turn((float(np.cos(turned)), float(np.sin(turned)), 0.0), float(rng.uniform(0, 0.9)))
-        tilt = Pose((0.0, 0.0, 0.0), lean)
-    path = _path(rng, tilt)
+    broken = target.form.kind in ("open", "closed")
+    mouth = target.form.seed if broken else mouth_seed
+    out: Vec3 = (float(rng.choice([-1.0, 1.0])), 0.0, 0.0)
+    end = 0
+    if mouth is not None:
+        out = damage.mouth(target.product, mouth)
+        end = damage.mouth_segment(target.product, mouth, body)
+    # The same for every event: else a leaning arm would give away that something falls.
+    path = _path(rng, _tilt(matrix(upright.poses[end].quaternion) @ out, rng))
     start = path.at(0.0)
     held = carried(target, grasp, start)
     items = [held]

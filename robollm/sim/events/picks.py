@@ -16,6 +16,7 @@ from robollm.sim.events.hold import OPEN_MIN_M, TOUCHING_M, Held, HeldFrame, hol
 from robollm.sim.geometry import F64, matrix
 from robollm.sim.physics.engine import BodyOf, UnstableError, World
 from robollm.sim.products import damage
+from robollm.sim.products.multipack import units
 from robollm.sim.world import Form, Item, Pose, Product, Scene
 
 Event = Literal["nominal", "multi_pick", "open", "deconstruction"]
@@ -25,6 +26,7 @@ Detail = Literal["open", "deconstruction"]
 
 NEAR_M = 0.012  # a neighbour this close may come along
 TRIES = 8
+SHUT = 0.8  # chance that a sound box, carton or book is drawn as a broken one that is shut
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,13 +146,15 @@ def _attempt(
     second: Item | None = None
     manner: str | None = None
     target = item
+    bad = 0.45 + 0.55 * severity if event == "deconstruction" else severity
+    form = _how(item, grasp, bad, rng)
+    if event in ("nominal", "multi_pick") and form is not None and rng.random() < SHUT:
+        target = _shut(item, form, make)
     if event == "multi_pick":
         second, manner = _companion(scene, item, extra, rng, make)
         if any(i.instance == second.instance for i in scene.items):
             taken.append(second.instance)
     elif event != "nominal":
-        bad = 0.45 + 0.55 * severity if event == "deconstruction" else severity
-        form = _how(item, grasp, bad, rng)
         if form is None:
             return None
         root = item.poses[0]
@@ -167,6 +171,7 @@ def _attempt(
             second=second,
             manner=manner,
             falling=event == "deconstruction",
+            mouth_seed=None if form is None else form.seed,
             frames=frames,
             fps=fps,
             body_of=make,
@@ -203,6 +208,15 @@ def _attempt(
         tuple(taken),
         truth,
     )
+
+
+def _shut(item: Item, form: Form, make: BodyOf) -> Item:
+    """Return an item cut as a broken one is, but shut; bags and blisters as they are."""
+    shut = Form("closed", form.seed, form.severity)
+    count = len(make(item.product, shut).segments)
+    if count != 1 or item.product.kind not in ("box", "carton", "book"):
+        return item
+    return replace(item, form=shut, poses=item.poses[:1])
 
 
 def _hinged(segments: tuple[Any, ...]) -> bool:
@@ -242,7 +256,12 @@ def _companion(
 
 
 def _how(item: Item, grasp: Grasp, severity: float, rng: np.random.Generator) -> Form | None:
-    """Return an open form whose opening is not where the cups are, or None."""
+    """Return an open form whose opening is not where the cups are, or None.
+
+    None for multipacks as well: film that has torn is none of the defects that are told here.
+    """
+    if units(item.product) > 1:
+        return None
     up: F64 = matrix(item.poses[0].quaternion).T @ grasp.normal
     wear = item.form.seed % damage.VARIANT
     for how in rng.permutation(12):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from robollm.core.errors import ConfigError
+from robollm.sim.geometry import F64
 from robollm.sim.physics import heap
 from robollm.sim.physics.engine import BodyOf, UnstableError, World
 from robollm.sim.physics.heap import Heap
@@ -18,6 +19,8 @@ _LOOKS = 3  # how many differently worn copies of a product there are
 _ATTEMPTS = 4
 _TRIES = 2  # how often an item is put in at most
 _WAVE = 10  # items let go at a time
+_PROOF_S = 0.5  # what rests stays for so long
+MOVED_M = 0.0015  # within this it has stayed
 _ROLLING = ("bottle", "can", "tube")
 _LIMP = ("polybag", "clear_bag", "pouch")
 
@@ -139,9 +142,57 @@ def _calm(pile: Heap, rng: np.random.Generator, max_penetration_m: float) -> boo
         if gone:
             continue
         if resting and world.penetration_m() <= max_penetration_m and not pile.floating():
-            return bool(world.items())
+            if not world.items():
+                return False
+            # It must also stay without the drag that has calmed it.
+            before = _places(world)
+            world.halt()
+            world.run(_PROOF_S)
+            if _moved(before, _places(world)) <= MOVED_M and not pile.escaped():
+                return True
         world.shake(rng, 0.15)
     return False
+
+
+def _places(world: World) -> F64:
+    """Return the positions of all segments of all items that are there [N, 3], m."""
+    return np.array([p.position for item in world.items() for p in item.poses])
+
+
+def _moved(before: F64, after: F64) -> float:
+    """Return how far the place that moved most has moved, m."""
+    return float(np.linalg.norm(after - before, axis=1).max())
+
+
+def take_out(scene: Scene, counts: Sequence[int], *, body_of: BodyOf | None = None) -> list[Scene]:
+    """Take the highest items out of a tote, and let what lay on or against them come to rest.
+
+    Args:
+        scene: a settled tote.
+        counts: how many items are gone in each result; 0 is the scene as it is.
+        body_of: what makes an item's body; None: robollm.sim.bodies.body_of.
+
+    Returns:
+        One scene per count, in the order of `counts`. Items keep their instances.
+    """
+    if scene.tote is None or not any(counts):
+        return [scene for _ in counts]
+    world = World(scene.items, scene.tote, body_of=body_of)
+    height = [max(p.position[2] for p in item.poses) for item in scene.items]
+    order = sorted(range(len(scene.items)), key=lambda i: (-height[i], i))
+    states = {0: scene}
+    gone = 0
+    for count in sorted(set(counts) - {0}):
+        for i in order[gone:count]:
+            world.remove(i)
+        gone = count
+        world.thicken(8.0)
+        world.settle(1.0)
+        world.thicken(0.0)
+        world.halt()
+        world.run(_PROOF_S)
+        states[count] = replace(scene, items=world.items())
+    return [states[count] for count in counts]
 
 
 def _settled(pile: Heap, products: Sequence[Product]) -> Settled:

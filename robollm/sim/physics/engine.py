@@ -182,6 +182,11 @@ class World:
                 fix="another seed; or heavier, thicker or less overlapping solids",
             )
 
+    def halt(self) -> None:
+        """Take all speed away, and what the solver remembers: as if built anew from its poses."""
+        self.data.qvel[:] = 0
+        self.data.qacc_warmstart[:] = 0
+
     def settle(self, max_seconds: float = 2.0, below_m_s: float = 0.01) -> bool:
         """Simulate until everything rests: no drift over a tenth of a second, twice in a row.
 

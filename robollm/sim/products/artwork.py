@@ -18,6 +18,7 @@ from robollm.sim.products.artwork_front import compact, front
 from robollm.sim.products.artwork_pack import GAP, Rect, pack
 from robollm.sim.products.artwork_pen import Pen, mix
 from robollm.sim.products.artwork_wear import worn
+from robollm.sim.products.multipack import stands
 from robollm.sim.world import U8, Kind, Product
 
 THINGS = ((214, 210, 202), (58, 60, 66), (196, 74, 60), (74, 112, 168), (222, 184, 84),
@@ -40,9 +41,15 @@ class Atlas:
     faces: dict[str, Rect]
 
 
-def atlas(product: Product, seed: int) -> Atlas:
-    """Print a product. `seed` makes copies differ: in wear, and in where labels were stuck."""
-    faces = pack(face_sizes(product), SIDE)
+def atlas(product: Product, seed: int, more: Sizes | None = None) -> Atlas:
+    """Print a product. `seed` makes copies differ: in wear, and in where labels were stuck.
+
+    Args:
+        product: a single unit.
+        seed: 0 or more.
+        more: further faces, m: `wrapper`, what is printed on the band of a multipack.
+    """
+    faces = pack({**face_sizes(product), **(more or {})}, SIDE)
     rng = np.random.default_rng([11, seed, product.look["art"]])
     amount = float(rng.beta(1.2, 3.0))
     look = product.look
@@ -115,7 +122,9 @@ def _print(product: Product, face: str, number: int, rect: Rect, seed: int) -> I
     kind = product.kind
     size = (_OVER * rect.width, _OVER * rect.height)
     upright = stands(product) and face in ("front", "back", "spine")
-    if face in ("front", "back", "spine", "wrap", "lid") or kind in ("box", "carton"):
+    if face != "wrapper" and (
+        face in ("front", "back", "spine", "wrap", "lid") or kind in ("box", "carton")
+    ):
         pen = _drawn(_Key(product), face, number, size[::-1] if upright else size)
         image = pen.image.copy()
     else:
@@ -123,13 +132,6 @@ def _print(product: Product, face: str, number: int, rect: Rect, seed: int) -> I
     if kind in ("carton", "polybag") and face in ("front", "back"):
         image = _dressed(product, image, face, seed)
     return image.transpose(Image.Transpose.ROTATE_270) if upright else image
-
-
-def stands(product: Product) -> bool:
-    """Say whether the front reads along the product's width, its top at +x."""
-    if product.kind in ("pouch", "clear_bag", "blister", "book"):
-        return True
-    return bool(product.look["portrait"]) and product.size_m[1] < 0.9 * product.size_m[0]
 
 
 def _is_plain(product: Product) -> bool:
@@ -224,6 +226,8 @@ def _plain(product: Product, face: str, size: tuple[int, int]) -> Image.Image:
     elif face == "body":
         paint = (s.ground, s.second, mix(s.ground, s.light, 0.6))[product.look["dressing"] % 3]
         pen.fill((0, 0, w, h), paint)
+    elif face == "wrapper":
+        other.banner(pen, product.look)
     elif face == "metal":
         pen.gradient((0, 0, w, h), (206, 208, 210), (150, 153, 156))
     elif face == "thing":

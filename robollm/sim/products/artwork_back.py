@@ -250,3 +250,22 @@ def kraft(pen: Pen, look: Look, *, large: bool) -> None:
     r = 0.42 * min(a[2] - a[0], a[3] - a[1])
     motif(pen.draw, look["sign"], (a[0] + a[2]) / 2, (a[1] + a[3]) / 2, r, (s.spot, ink, ink))
     pictograms(pen, inner(b, 0.06), look, ink)
+
+
+def banner(pen: Pen, look: Look) -> None:
+    """Print the band or sticker of a multipack: what it is, and how much."""
+    s = Style.of(look)
+    words, amount, share = look["banner"]  # share: of the width that is seen from one side
+    pen.fill((0, 0, pen.width, pen.height), s.accent)
+    edge = 0.09 * pen.height
+    for y in (0.0, pen.height - edge):
+        pen.fill((0, y, pen.width, y + edge), s.second)
+    margin = (1 - 0.88 * share) / 2 * pen.width
+    room = (margin, 1.6 * edge, pen.width - margin, pen.height - 1.6 * edge)
+    if room[2] - room[0] > 3 * (room[3] - room[1]):
+        left, right = split_x(room, 0.55)
+        right = (right[0] + 0.08 * (right[2] - right[0]), right[1], right[2], right[3])
+    else:
+        left, right = split_y(room, 0.5)
+    pen.text(left, words.upper(), "condensed_bold", s.on(s.accent))
+    pen.text(right, amount, "bold", s.on(s.accent))

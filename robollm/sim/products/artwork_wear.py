@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from robollm.sim.world import F32, U8
 
 _DIRT: F32 = np.array([88, 80, 70], np.float32)
 _PAPER: F32 = np.array([226, 219, 206], np.float32)
+_SCUFF_PX = 4  # scuffs reach no further in from an edge
 
 
 def worn(
@@ -32,19 +36,37 @@ def worn(
     for _ in range(int(rng.poisson(2.5 * amount))):  # scratches
         a = rng.uniform((0, 0), (width, height))
         b = a + rng.normal(0, 0.18 * width, 2)
-        tone = float(rng.choice((60.0, 225.0)))
-        layer = image.copy()
-        cv2.line(layer, (int(a[0]), int(a[1])), (int(b[0]), int(b[1])), (tone, tone, tone), 1,
-                 cv2.LINE_AA)  # fmt: skip
-        image += 0.35 * (layer - image)
+        tone = np.float32(rng.choice((60.0, 225.0)))
+        place = _around(image, np.minimum(a, b), np.maximum(a, b), 3)
+        if place is None:
+            continue
+        part, (x, y) = place
+        line = np.zeros(part.shape[:2], np.uint8)
+        cv2.line(line, (int(a[0]) - x, int(a[1]) - y), (int(b[0]) - x, int(b[1]) - y), 1)
+        part += (line * np.float32(0.35))[..., None] * (tone - part)
     for _ in range(int(rng.poisson(1.2 * amount))):  # dirt
-        spot: F32 = np.zeros((height, width), np.float32)
-        centre = (int(rng.integers(width)), int(rng.integers(height)))
+        centre = np.array([int(rng.integers(width)), int(rng.integers(height))])
         axes = (1 + int(rng.integers(1 + width // 14)), 1 + int(rng.integers(1 + height // 14)))
-        cv2.ellipse(spot, centre, axes, float(rng.uniform(0, 180)), 0, 360, 1.0, -1)
-        spot = np.asarray(cv2.GaussianBlur(spot, (0, 0), 2), np.float32)[..., None]
-        image += 0.3 * spot * (_DIRT - image)
+        turn, reach = float(rng.uniform(0, 180)), max(axes)
+        place = _around(image, centre - reach, centre + reach, 9)
+        assert place is not None, "its centre is in the picture"
+        part, (x, y) = place
+        spot: F32 = np.zeros(part.shape[:2], np.float32)
+        middle = (int(centre[0]) - x, int(centre[1]) - y)
+        cv2.ellipse(spot, middle, axes, turn, 0, 360, 1.0, -1)
+        soft = np.asarray(cv2.GaussianBlur(spot, (0, 0), 2), np.float32)[..., None]
+        part += np.float32(0.3) * soft * (_DIRT - part)
     return np.clip(image, 0, 255).astype(np.uint8)
+
+
+def _around(
+    image: F32, low: NDArray[Any], high: NDArray[Any], margin: int
+) -> tuple[F32, tuple[int, int]] | None:
+    """Return the part of a picture around two points (x, y) and where it starts; None: outside."""
+    x1, y1 = (max(0, int(v) - margin) for v in low)
+    x2, y2 = (int(v) + margin + 1 for v in high)
+    part = image[y1 : max(y2, 0), x1 : max(x2, 0)]
+    return (part, (x1, y1)) if part.size else None
 
 
 def _folds(width: int, height: int, rng: np.random.Generator, strength: float) -> F32:
@@ -62,11 +84,21 @@ def _folds(width: int, height: int, rng: np.random.Generator, strength: float) -
 def _scuff(image: F32, rng: np.random.Generator, amount: float) -> None:
     """Bare the paper along the edges, here more, there less."""
     height, width = image.shape[:2]
-    y = np.minimum(np.arange(height), np.arange(height)[::-1])[:, None]
-    x = np.minimum(np.arange(width), np.arange(width)[::-1])[None, :]
     rough = cv2.resize(
         rng.random((max(2, height // 6), max(2, width // 6))).astype(np.float32), (width, height)
     )
-    reach = (0.6 + 2.6 * amount) * rough
-    bare = np.clip(reach - np.minimum(x, y), 0, 1)[..., None] * (0.25 + 0.4 * amount)
-    image += bare * (_PAPER - image)
+    near = _SCUFF_PX
+    if min(width, height) <= 2 * near:
+        bands = [(slice(None), slice(None))]
+    else:  # the middle stays as it is
+        inner = slice(near, -near)
+        bands = [(slice(near), slice(None)), (slice(-near, None), slice(None)),
+                 (inner, slice(near)), (inner, slice(-near, None))]  # fmt: skip
+    y = np.minimum(np.arange(height), np.arange(height)[::-1])[:, None]
+    x = np.minimum(np.arange(width), np.arange(width)[::-1])[None, :]
+    for rows, columns in bands:
+        reach = (0.6 + 2.6 * amount) * rough[rows, columns]
+        far = np.minimum(x[:, columns], y[rows])
+        bare = np.clip(reach - far, 0, 1)[..., None] * (0.25 + 0.4 * amount)
+        part = image[rows, columns]
+        part += bare * (_PAPER - part)

@@ -1,8 +1,9 @@
 """The catalogue: products of ten kinds, most of them in families of near-duplicates.
 
 The products of a family share brand, palette and layout; a word, a pictogram and a small accent
-differ, or the size, or the count. A split has brands, ids and families of its own, whatever the
-seed, so nothing of one split is ever seen in another.
+differ, or the size, or the count: some families have multipacks of their single units. A split
+has brands, ids and families of its own, whatever the seed, so nothing of one split is ever seen
+in another.
 """
 
 from __future__ import annotations
@@ -11,16 +12,18 @@ import hashlib
 import re
 import zlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from robollm.core.errors import ConfigError
 from robollm.sim.products import catalogue_words as words
-from robollm.sim.products.catalogue_shapes import LONGEST, shape_of
+from robollm.sim.products.catalogue_shapes import LONGEST, pack_of, pack_room, shape_of
+from robollm.sim.products.multipack import PACKABLE, WORDS, packed, units
 from robollm.sim.world import SPLITS, Kind, Product, Split
 
-VERSION = 1
+VERSION = 2
 """Goes up whenever the same seed starts to mean other products."""
 
 _KIND_DECK: tuple[Kind, ...] = (
@@ -31,6 +34,12 @@ _KIND_DECK: tuple[Kind, ...] = (
 _FAMILY_DECKS = ((1, 1, 1, 1, 2, 3, 4), (1, 1, 1, 1, 1, 2, 3, 6), (1, 1, 1, 1, 4, 5))
 _LETTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _BRANDS = 5  # per line of goods
+_PACK_NOTE = {
+    "film": "{} of {} units in clear film. ",
+    "band": "{} of {} units in a printed band. ",
+    "both": "{} of {} units in clear film with a printed band. ",
+}
+_PACKED = 0.075  # share of the families that have multipacks
 
 
 def make_catalogue(seed: int, count: int, split: Split) -> tuple[Product, ...]:
@@ -52,8 +61,8 @@ def make_catalogue(seed: int, count: int, split: Split) -> tuple[Product, ...]:
     if split not in SPLITS:
         raise ConfigError(f"split is {split!r}", fix=f"use one of {', '.join(SPLITS)}")
     products: list[Product] = []
-    for number, (kind, size) in enumerate(_plan(seed, split)):
-        products += _family(seed, split, number, kind, size)
+    for number, (kind, size, many) in enumerate(_plan(seed, split)):
+        products += _family(seed, split, number, kind, size, many)
         if len(products) >= count:
             break
     return tuple(products[:count])
@@ -70,6 +79,7 @@ def rows(products: Sequence[Product]) -> list[dict[str, Any]]:
             "dimensions_m": list(p.size_m),
             "family": p.family,
             "kind": p.kind,
+            "units": units(p),
         }
         for p in products
     ]
@@ -79,12 +89,13 @@ def _rng(seed: int, split: Split, *numbers: int) -> np.random.Generator:
     return np.random.default_rng([VERSION, seed, SPLITS.index(split), *numbers])
 
 
-def _plan(seed: int, split: Split) -> Iterator[tuple[Kind, int]]:
-    """Yield kind and size of family after family, without end."""
+def _plan(seed: int, split: Split) -> Iterator[tuple[Kind, int, int]]:
+    """Yield kind, size and units per multipack (1: it has none) of family after family."""
     rng = _rng(seed, split, 0)
     kinds: list[Kind] = []
     sizes: list[int] = []
     alone = together = 0
+    due = float(rng.random())  # multipacks
     first_round = True
     while True:
         if not kinds:
@@ -102,7 +113,11 @@ def _plan(seed: int, split: Split) -> Iterator[tuple[Kind, int]]:
         pick = 0 if alone < together else int(np.argmax([s > 1 for s in sizes]))
         size = sizes.pop(pick)
         alone, together = (alone + 1, together) if size == 1 else (alone, together + size)
-        yield kinds.pop(0), size
+        kind, many = kinds.pop(0), 1
+        due += _PACKED
+        if due >= 1 and kind in PACKABLE and size > 1:
+            due, many = due - 1, 2 + int(rng.integers(4) == 0)
+        yield kind, size, many
 
 
 def _code(split: Split, *numbers: int) -> str:
@@ -142,8 +157,10 @@ def _brand(seed: int, split: Split, line: int, number: int) -> dict[str, Any]:
     }
 
 
-def _family(seed: int, split: Split, number: int, kind: Kind, size: int) -> list[Product]:
-    """Make the products of one family."""
+def _family(
+    seed: int, split: Split, number: int, kind: Kind, size: int, many: int
+) -> list[Product]:
+    """Make the products of one family; `many` > 1: about half are multipacks of the others."""
     rng = _rng(seed, split, 2, number)
 
     def below(n: int) -> int:
@@ -160,6 +177,8 @@ def _family(seed: int, split: Split, number: int, kind: Kind, size: int) -> list
         palette = words.MAILERS[below(len(words.MAILERS))]
     if palette == "kraft" and kind in ("bottle", "can", "tube", "book", "blister"):
         palette = "white_green"  # paper's own colour, on what isn't paper
+    packs = size // 2 if many > 1 else 0
+    size -= packs
     mode = ("variant", "variant", "variant", "amount")[below(4)]
     if size > len(line.amounts) or kind == "book":
         mode = "variant"
@@ -188,7 +207,10 @@ def _family(seed: int, split: Split, number: int, kind: Kind, size: int) -> list
     # Smallest and largest lie around the drawn size, and none is too long for its kind.
     whole = _growth(line.amounts[first : first + size]) if mode == "amount" else 1.0
     unit = min(whole**-0.5, LONGEST[kind] / (base.size_m[0] * whole))
-    members = []
+    along, wrap = pack_of(base, kind, many, rng) if packs else (0, "")
+    if packs:
+        unit = min(unit, pack_room(base, along, many) / whole)
+    members: list[Product] = []
     for i in range(size):
         variant, sign = variants[i] if mode == "variant" else variants[0]
         grade = first if mode == "variant" else first + i
@@ -205,7 +227,7 @@ def _family(seed: int, split: Split, number: int, kind: Kind, size: int) -> list
                 title=f"{brand['brand']} {look['name']}, {variant}, {text}",
                 description=_description(look, kind, variant, text, shape.size_m),
                 size_m=shape.size_m,
-                weight_kg=round(float(np.clip(weight, 0.015, 4.5)), 3),
+                weight_kg=round(float(np.clip(weight, 0.015, 4.5 / many)), 3),
                 split=split,
                 look={
                     **look,
@@ -218,6 +240,13 @@ def _family(seed: int, split: Split, number: int, kind: Kind, size: int) -> list
                 },
             )
         )
+    for i in range(packs):
+        code = _code(split, seed, number, size + i)
+        sold = {"units": many, "along": along, "wrap": wrap, "ean": _ean(code)}
+        bundle = packed(members[i], f"B0{code}", sold)
+        about = _description(look, kind, members[i].look["variant"], bundle.look["amount"],
+                             bundle.size_m, _PACK_NOTE[wrap].format(WORDS[many], many))  # fmt: skip
+        members.append(replace(bundle, description=about))
     return members
 
 
@@ -240,11 +269,16 @@ def _ean(code: str) -> str:
 
 
 def _description(
-    look: dict[str, Any], kind: Kind, variant: str, amount: str, size: tuple[float, float, float]
+    look: dict[str, Any],
+    kind: Kind,
+    variant: str,
+    amount: str,
+    size: tuple[float, float, float],
+    note: str = "",
 ) -> str:
     cm = " x ".join(f"{100 * v:.1f}" for v in size)
     claims = ". ".join(look["claims"][:2])
     return (
-        f"{look['name']} by {look['brand']}. {variant}, {amount}. {claims}. "
+        f"{look['name']} by {look['brand']}. {variant}, {amount}. {claims}. {note}"
         f"Comes as {kind.replace('_', ' ')}, {cm} cm."
     )

@@ -40,6 +40,7 @@ LONGEST: dict[Kind, float] = {
     "tube": 0.20,
 }
 """How long a package of a kind may be, m."""
+_PACK_MOST_M = (0.36, 0.30, 0.17)  # how long, wide and high a multipack may be, without gaps
 
 
 def shape_of(kind: Kind, rng: Rng) -> Shape:
@@ -47,6 +48,30 @@ def shape_of(kind: Kind, rng: Rng) -> Shape:
     shape = _MAKERS[kind](rng)
     a, b, c = (round(v, 4) for v in shape.size_m)
     return replace(shape, size_m=(a, b, c))
+
+
+def pack_of(shape: Shape, kind: Kind, many: int, rng: Rng) -> tuple[int, str]:
+    """Draw how units are packed: the unit's axis along which they lie, and in what."""
+    beside = bool(rng.random() < 0.6)
+    if kind == "can":
+        # Tall ones stand side by side; flat ones do, or are a pile.
+        along = 1 if beside or not shape.details["flat"] else 2
+    elif kind == "bottle":
+        along = 1
+    else:  # side by side, or the large faces together
+        long = many * shape.size_m[1] > 2.0 * shape.size_m[0]
+        along = 1 if beside and not long else 2
+    # Round ones need film: a band alone would let them roll out.
+    wraps = ("film", "both", "both") if kind in ("can", "bottle") else ("film", "band", "both")
+    wrap = wraps[int(rng.integers(3))]
+    return along, "both" if kind == "can" and along == 2 else wrap
+
+
+def pack_room(shape: Shape, along: int, many: int) -> float:
+    """Return how much larger units may be so that their pack isn't too large."""
+    sides = [v * (many if i == along else 1) for i, v in enumerate(shape.size_m)]
+    ordered = sorted(sides, reverse=True)
+    return min(most / side for most, side in zip(_PACK_MOST_M, ordered, strict=True))
 
 
 def _between(rng: Rng, low: float, high: float) -> float:
@@ -63,7 +88,7 @@ def _box(rng: Rng) -> Shape:
         (_between(rng, 0.18, 0.30), _between(rng, 0.7, 0.95), _between(rng, 0.12, 0.2)),  # game
         (_between(rng, 0.13, 0.20), _between(rng, 0.5, 0.6), _between(rng, 0.3, 0.5)),  # tea
     )[style]
-    return Shape((length, length * width, length * height), 0.8, {"style": style})
+    return Shape((length, length * width, length * min(width, height)), 0.8, {"style": style})
 
 
 def _carton(rng: Rng) -> Shape:

@@ -44,11 +44,11 @@ def opened(product: Product, seed: int, severity: float) -> Body:
         severity: 0 (a flap lifted by a few degrees, a tear of 1 cm) to 1 (wide open).
 
     Raises:
-        ConfigError: if `severity` is outside [0, 1].
+        ConfigError: if `severity` is outside [0, 1], or the product is a multipack.
     """
     check_severity(severity)
-    whole = _whole(product, seed % VARIANT)
     plan = layout(product, seed, severity)
+    whole = _whole(product, seed % VARIANT)
     if product.kind in ("box", "carton"):
         return damage_box.shell(whole, product, seed, severity, plan)
     if product.kind == "book":
@@ -58,6 +58,27 @@ def opened(product: Product, seed: int, severity: float) -> Body:
     if product.kind == "blister":
         return damage_soft.peeled_blister(whole, product, seed, severity)
     return damage_soft.uncapped(whole, product, seed, severity)
+
+
+def closed(product: Product, seed: int, severity: float) -> Body:
+    """Return the body of `opened` with its flaps shut for good: not damaged at all.
+
+    An opened box has sharp edges and seams where the whole one is rounded. So that these don't
+    give a damage away, sound packages are shown like this, too. Where nothing is hinged (bags,
+    blisters) it is the whole product.
+
+    Raises:
+        ConfigError: as `opened`.
+    """
+    body = opened(product, seed, severity)
+    if all(segment.axis is None for segment in body.segments):
+        return _whole(product, seed % VARIANT)
+    return replace(
+        body,
+        parts=tuple(replace(part, segment=0) for part in body.parts),
+        solids=tuple(replace(solid, segment=0) for solid in body.solids),
+        segments=body.segments[:1],
+    )
 
 
 def content_count(product: Product, seed: int, severity: float) -> int:
@@ -168,7 +189,7 @@ def gap_m(product: Product, seed: int, severity: float, poses: tuple[Pose, ...])
             reaches.append(float(np.linalg.norm(away - np.outer(away @ axis, axis), axis=1).max()))
         return max((abs(a) * r for a, r in zip(angles, reaches, strict=True)), default=0.0)
     if product.kind in ("bottle", "tube", "can"):
-        return min(product.size_m[1:])
+        return max(product.size_m[1:])
     if product.kind == "blister":
         low = min(float(p.mesh.vertices[:, 2].min()) for p in _whole(product, seed % VARIANT).parts)
         return max(0.0, low - min(float(p.mesh.vertices[:, 2].min()) for p in body.parts))

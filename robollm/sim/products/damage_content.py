@@ -10,6 +10,7 @@ import numpy as np
 from robollm.core.errors import ConfigError
 from robollm.sim.geometry import F64, turn
 from robollm.sim.products.damage_mesh import in_plane, lathe, moved, sheet, soft_block
+from robollm.sim.products.multipack import units
 from robollm.sim.world import U8, Body, Mesh, Part, Pose, Product, Rgb, Solid, Surface, Vec3
 
 Sort = Literal[
@@ -62,9 +63,13 @@ def layout(product: Product, seed: int, severity: float) -> Layout:
     """Return where a damaged copy of a product is open and what is in it.
 
     Raises:
-        ConfigError: if `severity` is outside [0, 1].
+        ConfigError: if `severity` is outside [0, 1], or the product is a multipack.
     """
     check_severity(severity)
+    if units(product) > 1:
+        raise ConfigError(
+            f"{product.id} is a multipack, which doesn't open", fix="open a product of one unit"
+        )
     rng = dice(product, seed, 101)
     if product.kind in ("box", "carton"):
         return _in_walls(product, rng, severity)

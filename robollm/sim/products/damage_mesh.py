@@ -105,7 +105,12 @@ class Print:
         """Return A [3, 2] with uv = (p_i, p_j, 1) @ A for points of the side facing sign*axis."""
         mesh = self.part.mesh
         use = (self._normals[:, axis] * sign > 0.94) & (self._areas > 0)
-        if not use.any():
+        # Not the inside of a cover on the other side, which faces the same way.
+        if use.any():
+            out = mesh.vertices[mesh.faces].mean(1)[:, axis] * sign
+            slack = max(0.0008, 0.02 * float(np.ptp(mesh.vertices[:, axis])))
+            use &= out > out[use].max() - slack
+        else:
             fallback = np.zeros((3, 2))
             fallback[2] = mesh.uv.mean(0)
             return fallback

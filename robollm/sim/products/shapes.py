@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from robollm.sim.products import shapes_box, shapes_round, shapes_soft
+from robollm.sim.products import shapes_box, shapes_multi, shapes_round, shapes_soft
 from robollm.sim.products.artwork import Atlas, atlas
+from robollm.sim.products.multipack import unit_of, units
 from robollm.sim.world import Body, Kind, Product
 
 _MAKERS: dict[Kind, Callable[[Product, Atlas, int], Body]] = {
@@ -32,4 +33,8 @@ def whole(product: Product, seed: int) -> Body:
     Raises:
         ConfigError: if no fonts are found.
     """
-    return _MAKERS[product.kind](product, atlas(product, seed), seed)
+    make = _MAKERS[product.kind]
+    if units(product) == 1:
+        return make(product, atlas(product, seed), seed)
+    printed = shapes_multi.printed(product, seed)
+    return shapes_multi.multipack(product, make(unit_of(product), printed, seed), printed, seed)

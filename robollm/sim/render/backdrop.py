@@ -112,9 +112,12 @@ def _hose(half: float) -> Mesh:
 
 def _noise(rng: np.random.Generator, h: int, w: int, grain: float) -> F32:
     """Smooth noise of mean 0 and sigma 1 [h, w]; `grain`: sigma of the blur, px."""
-    field = rng.standard_normal((h, w)).astype(np.float32)
+    shrink = max(1, int(grain / 3))  # what is coarse needs few samples
+    field = rng.standard_normal((-(-h // shrink), -(-w // shrink)), np.float32)
     if grain > 0:
-        field = np.asarray(cv2.GaussianBlur(field, (0, 0), grain), np.float32)
+        field = np.asarray(cv2.GaussianBlur(field, (0, 0), grain / shrink), np.float32)
+    if shrink > 1:
+        field = np.asarray(cv2.resize(field, (w, h), interpolation=cv2.INTER_CUBIC), np.float32)
     out: F32 = (field - field.mean()) / (field.std() + 1e-6)
     return out
 
@@ -132,9 +135,10 @@ def _brushed(grey: float) -> U8:
     return _painted((grey, grey, grey * 1.02), 0.10 * np.asarray(field, np.float32))
 
 
-def _ground(rng: np.random.Generator, colour: Rgb, rough: float, scratches: int) -> U8:
+def _ground(
+    rng: np.random.Generator, colour: Rgb, rough: float, scratches: int, side: int = 768
+) -> U8:
     """A worn floor: stains, grain, scratches."""
-    side = 768
     field = 0.10 * _noise(rng, side, side, 60) + 0.05 * _noise(rng, side, side, 9)
     field += rough * _noise(rng, side, side, 0.8)
     for _ in range(scratches):
@@ -283,10 +287,8 @@ def _things(rng: np.random.Generator, y: float, z: float) -> list[Part]:
             z,
         )
         tone = rng.uniform(0.08, 0.6) * rng.uniform(0.75, 1.0, 3)
-        texture = _ground(rng, (float(tone[0]), float(tone[1]), float(tone[2])), 0.03, 10)[
-            :256, :256
-        ]
-        parts.append(Part(box(size, spot), Surface(np.ascontiguousarray(texture), specular=0.2)))
+        texture = _ground(rng, (float(tone[0]), float(tone[1]), float(tone[2])), 0.03, 2, 256)
+        parts.append(Part(box(size, spot), Surface(texture, specular=0.2)))
     return parts
 
 

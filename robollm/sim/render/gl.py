@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,6 +15,7 @@ from robollm.sim.geometry import F64, matrix
 from robollm.sim.world import F32, U8, Camera, Pose
 
 NEAR_M, FAR_M = 0.04, 12.0
+_SIGNED = (np.arange(256) / 127.5 - 1).astype(np.float32)
 
 
 def import_mujoco() -> Any:
@@ -38,7 +40,8 @@ class Geom:
     """One mesh to draw: where, and as what.
 
     `mesh`, `material`: indices in the model. `position` [3] and `rotation` [3, 3]: of the mesh as
-    MuJoCo keeps it. `alpha`: below 1 it is blended over what is behind.
+    MuJoCo keeps it. `rgba`: with an alpha below 1 it is blended over what is behind. `sheet`: the
+    mesh has the backs of its faces too.
     """
 
     mesh: int
@@ -46,6 +49,7 @@ class Geom:
     position: F64
     rotation: F64
     rgba: tuple[float, float, float, float]
+    sheet: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,13 +149,14 @@ class Canvas:
         for i, geom in enumerate(geoms):
             g = self._scn.geoms[i]
             g.emission, g.matid = 0.0, geom.material
-            # MuJoCo draws what is transparent twice.
-            g.rgba = (*geom.rgba[:3], 1 - (1 - geom.rgba[3]) ** 0.5)
+            # MuJoCo draws what is transparent twice, and a sheet's faces are there twice.
+            g.rgba = (*geom.rgba[:3], 1 - (1 - geom.rgba[3]) ** (0.25 if geom.sheet else 0.5))
             g.transparent = geom.rgba[3] < 1
             offset = geom.position - np.asarray(camera.pose.position)
             g.camdist = float(np.linalg.norm(offset))
         self._lamps([(0, 0, 1)], ambient=1.0, strength=0.0)
-        return self._draw(camera, hw, (), depth=False)[0]
+        film = any(geom.rgba[3] < 1 for geom in geoms)  # its inside is seen
+        return self._draw(camera, hw, (), depth=False, cull=not film)[0]
 
     def normals(self, camera: Camera, hw: tuple[int, int], geoms: list[Geom]) -> tuple[F32, F32]:
         """Return world normals [H, W, 3] and depth [H, W] m (0 where nothing is drawn)."""
@@ -160,7 +165,7 @@ class Canvas:
         axes = [tuple(sign * row) for row in np.eye(3) for sign in (1.0, -1.0)]
         self._lamps(axes, ambient=0.5, strength=0.5)
         rgb, depth = self._draw(camera, hw, (), depth=True)
-        return rgb.astype(np.float32) / 127.5 - 1, depth
+        return np.asarray(cv2.LUT(rgb, _SIGNED), np.float32), depth
 
     def ids(
         self, camera: Camera, hw: tuple[int, int], geoms: list[Geom]
@@ -204,7 +209,13 @@ class Canvas:
             g.emission, g.matid, g.rgba, g.transparent = 0.0, -1, (1, 1, 1, 1), 0
 
     def _draw(
-        self, view: Camera | Ortho, hw: tuple[int, int], flags: tuple[int, ...], *, depth: bool
+        self,
+        view: Camera | Ortho,
+        hw: tuple[int, int],
+        flags: tuple[int, ...],
+        *,
+        depth: bool,
+        cull: bool = True,
     ) -> tuple[U8, F32]:
         mj, scn = self._mj, self._scn
         self._gl.make_current()
@@ -214,6 +225,7 @@ class Canvas:
             mj.mjr_setBuffer(mj.mjtFramebuffer.mjFB_OFFSCREEN, self._con)
         near, far = _aim(scn, view, hw)
         scn.flags[:] = 0
+        scn.flags[mj.mjtRndFlag.mjRND_CULL_FACE] = cull
         for flag in flags:
             scn.flags[flag] = 1
         box = mj.MjrRect(0, 0, hw[1], hw[0])

@@ -18,11 +18,15 @@ _TEXELS_MIN = 4  # a smaller side is not worth shrinking to
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Asset:
-    """A mesh with its look, as it goes into the model. `vertices` may differ from `mesh`'s."""
+    """A mesh with its look, as it goes into the model. `vertices` may differ from `mesh`'s.
+
+    `sheet`: its back can be seen.
+    """
 
     mesh: Mesh
     surface: Surface
     vertices: F32
+    sheet: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,6 +37,19 @@ class Slot:
     material: int
     position: F64
     rotation: F64
+
+
+def is_open(mesh: Mesh) -> bool:
+    """Return whether a surface has a border, or one that is not joined within a hundredth of mm."""
+    spots = np.round(mesh.vertices.astype(np.float64) * 1e5).astype(np.int64)
+    _, weld = np.unique(spots @ (1, 1 << 21, 1 << 42), return_inverse=True)
+    a, b, c = weld[mesh.faces].T
+    flat = (a == b) | (b == c) | (c == a)
+    start = np.concatenate([a[~flat], b[~flat], c[~flat]])
+    end = np.concatenate([b[~flat], c[~flat], a[~flat]])
+    # Around a closed surface every edge is walked as often forth as back.
+    forth, back = (start << 32) + end, (end << 32) + start
+    return not np.array_equal(np.sort(forth), np.sort(back))
 
 
 def smooth_normals(vertices: F32, faces: I32) -> F32:
@@ -106,7 +123,8 @@ def _add_mesh(mj: Any, spec: Any, i: int, asset: Asset) -> None:
     mesh = spec.add_mesh(name=f"mesh{i}")
     faces = np.ascontiguousarray(asset.mesh.faces, np.int32)
     mesh.uservert = asset.vertices.astype(np.float64).ravel()
-    mesh.userface = faces.ravel()
+    sides = [faces, faces[:, ::-1]] if asset.sheet else [faces]  # backs of faces are not drawn
+    mesh.userface = np.concatenate(sides).ravel()
     mesh.usernormal = smooth_normals(asset.vertices, faces).ravel()
     mesh.usertexcoord = asset.mesh.uv.astype(np.float64).ravel()
     mesh.inertia = mj.mjtMeshInertia.mjMESH_INERTIA_SHELL  # open and flat ones are welcome

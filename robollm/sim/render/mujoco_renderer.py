@@ -13,7 +13,7 @@ from robollm.core.errors import ConfigError
 from robollm.sim.geometry import F64, apply, compose, inverse, matrix, posed_vertices
 from robollm.sim.render import backdrop
 from robollm.sim.render.gl import Canvas, Geom
-from robollm.sim.render.model import Asset, Slot, build, rewrite
+from robollm.sim.render.model import Asset, Slot, build, is_open, rewrite
 from robollm.sim.render.shade import GBuffer, shade
 from robollm.sim.render.shade_maps import (
     LAMP_SIDE,
@@ -28,6 +28,7 @@ from robollm.sim.world import (
     TOTE_LABEL,
     Body,
     Form,
+    Mesh,
     Picture,
     Pose,
     Product,
@@ -112,7 +113,7 @@ class MujocoRenderer:
         for scene in [scenes] if isinstance(scenes, Scene) else scenes:
             for key, body, poses in _contents(scene, self._bodies):
                 if key not in things:
-                    things[key] = _bake(body, poses)
+                    things[key] = _bake(body, poses, key)
         assets = [asset for thing in things.values() for asset in thing.assets]
         model, slots = build(assets, texture_scale)
         rest = iter(slots)
@@ -165,7 +166,7 @@ class MujocoRenderer:
                 position = turn @ slot.position + np.asarray(pose.position)
                 geoms.append(
                     Geom(slot.mesh, slot.material, position, turn @ slot.rotation,
-                         asset.surface.rgba)
+                         asset.surface.rgba, asset.sheet)
                 )  # fmt: skip
                 facts.append((_label(key), asset.surface.specular, asset.surface.shininess))
                 if not isinstance(key, backdrop.BackdropKey):
@@ -263,7 +264,14 @@ def _bend_of(poses: tuple[Pose, ...]) -> F64:
     return np.array([[*p.position, *p.quaternion] for p in inner]).reshape(-1, 7)
 
 
-def _bake(body: Body, poses: tuple[Pose, ...]) -> _Thing:
+def _shows_backs(key: object, mesh: Mesh) -> bool:
+    """Whether a mesh needs backs: surroundings and totes face into the room, and need none."""
+    if isinstance(key, backdrop.GripperKey):  # turned upside down, insides are outside
+        return True
+    return isinstance(key, tuple) and is_open(mesh)
+
+
+def _bake(body: Body, poses: tuple[Pose, ...], key: object = None) -> _Thing:
     """Assets of a body: rigid parts at rest, bending ones in the frame of the root segment."""
     root = inverse(poses[0])
     relative = (Pose(), *(compose(root, pose) for pose in poses[1:]))
@@ -273,6 +281,7 @@ def _bake(body: Body, poses: tuple[Pose, ...]) -> _Thing:
             part.surface,
             part.mesh.vertices if part.segment is not None
             else posed_vertices(part, body, relative),
+            _shows_backs(key, part.mesh),
         )
         for part in body.parts
     ]  # fmt: skip

@@ -60,10 +60,12 @@ def shade(
     depth, normals = g.depth[::2, ::2], np.ascontiguousarray(g.normals[::2, ::2])
     points, rays = _unproject(camera, depth)
     normals = _facing(normals, rays)
-    albedo = np.take(_DECODE, g.albedo[::2, ::2])
+    linear = _f32(cv2.LUT(g.albedo, _DECODE))
+    albedo = linear[::2, ::2]
 
     sky_light, crevice, open_sky = _from_everywhere(points, normals, depth, camera, sky)
     light = sky_light[..., None] * np.asarray(lighting.ambient, np.float32)
+    power = np.float32(6) * np.exp2(g.shininess * np.float32(6.5))
     shine = np.zeros(depth.shape, np.float32)  # white: lamps' tints hardly show in highlights
     for lamp, blocker in zip(lighting.lamps, lamps, strict=True):
         towards, strength = _towards(lamp, blocker, points)
@@ -72,13 +74,13 @@ def shade(
         passed *= 0.4 + 0.6 * crevice
         colour = np.asarray(lamp.colour, np.float32)
         light += (passed * cosine)[..., None] * colour
-        shine += passed * _highlight(towards, rays, normals, g) * np.float32(colour.mean())
+        shine += passed * _highlight(towards, rays, normals, power) * np.float32(colour.mean())
     light += _bounce(albedo * light, open_sky, camera.hw[1]) * crevice[..., None]
+    shine *= g.specular
     shine += _mirrored(rays, normals, open_sky, g) * np.float32(np.mean(lighting.ambient))
     glow = g.specular < 0  # backdrop.GLOW: out of focus, with light of its own
     light[glow], shine[glow] = 1, 0
     both = enlarge(np.dstack([light, shine]), g.depth, g.normals)
-    linear = np.take(_DECODE, g.albedo)
     linear *= both[..., :3]
     linear += both[..., 3:]
     small = cv2.resize(linear, camera.hw[::-1], interpolation=cv2.INTER_AREA)
@@ -219,14 +221,14 @@ def _bounce(radiance: F32, open_sky: F32, width: int) -> F32:
     return out
 
 
-def _highlight(towards: F32, rays: F32, normals: F32, g: GBuffer) -> F32:
+def _highlight(towards: F32, rays: F32, normals: F32, power: F32) -> F32:
     """Blinn and Phong, normalised so that narrow ones are bright."""
     half = towards - rays
-    half = half / np.sqrt(_dot(half, half))[..., None]
-    power = np.float32(6) * np.exp2(g.shininess * np.float32(6.5))
-    lobe = np.power(np.clip(_dot(normals, half), 1e-4, 1), power)
-    out: F32 = g.specular * lobe * (power + 8) * np.float32(0.016)
-    return out
+    cosine = _dot(normals, half) / np.sqrt(_dot(half, half))
+    lobe = np.exp(power * np.log(np.clip(cosine, np.float32(1e-4), np.float32(1))))
+    lobe *= power + np.float32(8)
+    lobe *= np.float32(0.016)
+    return _f32(lobe)
 
 
 def _mirrored(rays: F32, normals: F32, open_sky: F32, g: GBuffer) -> F32:
@@ -261,20 +263,22 @@ def enlarge(light: F32, depth: F32, normals: F32) -> F32:
     turned -= normals
     turned *= turned
     edge |= cv2.transform(turned, np.ones((1, 3), np.float32)) > 0.02
-    y, x = np.nonzero(edge)
+    at = np.flatnonzero(edge)
+    y, x = np.divmod(at, np.int64(hw[1]))
     z_here, n_here = depth[y, x], normals[y, x]
-    best = np.full(len(y), np.inf, np.float32)
-    out = np.zeros((len(y), light.shape[2]), np.float32)
+    h, w, channels = light.shape
+    best, nearest = np.full(len(at), np.inf, np.float32), at
+    z, n = np.ascontiguousarray(z).ravel(), n.reshape(-1, 3)
     for dy in (0, 1):
         for dx in (0, 1):
-            i = np.minimum(y // 2 + dy, light.shape[0] - 1)
-            j = np.minimum(x // 2 + dx, light.shape[1] - 1)
-            unlike = np.abs(z[i, j] - z_here) * np.float32(8)
-            unlike += np.abs(n[i, j] - n_here).sum(axis=1)
-            better = unlike < best
-            best[better] = unlike[better]
-            out[better] = light[i[better], j[better]]
-    doubled[y, x] = out
+            place = np.minimum(y // 2 + dy, h - 1) * w + np.minimum(x // 2 + dx, w - 1)
+            unlike = np.abs(z.take(place) - z_here)
+            unlike *= np.float32(8)
+            turn = np.abs(n.take(place, axis=0) - n_here)
+            unlike += turn[:, 0] + turn[:, 1] + turn[:, 2]
+            nearest = np.where(unlike < best, place, nearest)
+            best = np.minimum(unlike, best)
+    doubled[y, x] = light.reshape(-1, channels).take(nearest, axis=0)
     return doubled
 
 

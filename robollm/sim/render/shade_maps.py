@@ -9,6 +9,7 @@ that shadows are sharp where things touch and soft far away.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -23,6 +24,7 @@ SKY_SPREAD = 0.38  # tangent of a sky patch's half angle
 
 _BIAS_M = 0.0025
 _LEAK = 0.22  # shares below are taken for 0: what variance shadow maps let through wrongly
+_SHARP = 4.0  # px; blurs wider than this are made on a smaller map
 _FADE = 0.06  # share of the map's width at its border where it fades to "sees the lamp"
 
 
@@ -89,25 +91,19 @@ def seen(blocker: Blocker, points: F32, normals: F32, *, rough: bool = False) ->
     to_map = np.array([turn[:, 0] / texel, turn[:, 1] / texel, turn[:, 2]])
     shift = -to_map @ np.asarray(view.pose.position) + [side / 2 - 0.5, side / 2 - 0.5, 0]
     lifted = points + normals * np.float32(0.6 * texel + _BIAS_M / 2)
-    local = np.asarray(
-        cv2.transform(lifted, np.column_stack([to_map, shift]).astype(np.float32)), np.float32
-    )
-    u, v, z = (np.ascontiguousarray(local[..., k]) for k in range(3))
+    project = np.column_stack([to_map, shift]).astype(np.float32)
+    uv = np.asarray(cv2.transform(lifted, project[:2]), np.float32)
+    z = np.asarray(cv2.transform(lifted, project[2:]), np.float32)
 
     middle = np.float32((view.near + view.far) / 2)  # moments about it lose fewer bits
     depth = blocker.depth - middle
-    moments = np.dstack([depth, depth * depth])
+    moments = cv2.merge([depth, depth * depth])
     reach = max(1.0, 0.055 * blocker.spread / 0.2 / texel)  # px; the widest blur
     sigmas = (0.5 * reach,) if rough else (0.7, 0.7 + 0.3 * reach, 0.7 + reach)
     np.minimum(z, np.float32(view.far), out=z)  # an empty map's depth: nothing is in front
     z -= middle
     z -= np.float32(_BIAS_M)
-    looked = []
-    for sigma in sigmas:
-        layer = cv2.GaussianBlur(moments, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
-        layer = cv2.remap(layer, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        mean, square = (np.ascontiguousarray(np.asarray(layer, np.float32)[..., k]) for k in (0, 1))
-        looked.append((mean, square))
+    looked = [_look(moments, sigma, uv) for sigma in sigmas]
     shares = [_passes(mean, square, z) for mean, square in looked]
     if rough:
         return shares[0]
@@ -117,10 +113,25 @@ def seen(blocker: Blocker, points: F32, normals: F32, *, rough: bool = False) ->
     low = np.minimum(width / np.float32(0.3), 1)
     high = np.maximum((width - np.float32(0.3)) / np.float32(0.7), 0)
     share = shares[0] + low * (shares[1] - shares[0]) + high * (shares[2] - shares[1])
-    rim = np.float32(side / 2) - np.maximum(np.abs(u - side / 2), np.abs(v - side / 2))
+    off = cv2.absdiff(uv, (side / 2, side / 2, 0, 0))
+    rim = np.float32(side / 2) - np.maximum(off[..., 0], off[..., 1])
     inside = np.clip(rim / np.float32(_FADE * side), 0, 1)
     out: F32 = 1 - inside * (1 - share)
     return out
+
+
+def _look(moments: Any, sigma: float, uv: F32) -> tuple[F32, F32]:
+    """Both moments, blurred, at places `uv` px of the map."""
+    shrink = 1
+    while sigma / shrink > _SHARP and moments.shape[0] % 2 == 0:  # wide blurs need few samples
+        shrink *= 2
+        moments = cv2.resize(moments, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    layer = cv2.GaussianBlur(moments, (0, 0), sigma / shrink, borderType=cv2.BORDER_REPLICATE)
+    if shrink > 1:
+        uv = uv * np.float32(1 / shrink) + np.float32(0.5 / shrink - 0.5)
+    layer = cv2.remap(layer, uv, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    mean, square = cv2.split(layer)
+    return np.asarray(mean, np.float32), np.asarray(square, np.float32)
 
 
 def _passes(mean: F32, square: F32, z: F32) -> NDArray[np.float32]:

@@ -6,7 +6,7 @@ import numpy as np
 
 from robollm.core.errors import ConfigError
 from robollm.sim.geometry import apply, compose, look_at, matrix, quaternion, turn
-from robollm.sim.products.artwork import stands
+from robollm.sim.products.multipack import stands, units
 from robollm.sim.render.mujoco_renderer import Bodies, default_bodies
 from robollm.sim.render.shots import scaled, warmth
 from robollm.sim.world import (
@@ -104,6 +104,8 @@ def _pose(k: int) -> tuple[bool, float, float, bool]:
 
 def _upright(product: Product) -> bool:
     """Say whether it stands on its end: as its shape wants, or as its print reads."""
+    if units(product) > 1:
+        return stands(product)
     return product.kind in ("bottle", "can", "tube") or stands(product)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robollm.sim.geometry import F64, posed_vertices, project
+from robollm.sim.products.multipack import units
 from robollm.sim.world import U8, Body, Camera, Form, Product, Scene
 
 Box = tuple[float, float, float, float]
@@ -76,7 +77,7 @@ def visibility(
 
 
 def _is_convex(product: Product, form: Form) -> bool:
-    return form.kind == "whole" and product.kind in _CONVEX
+    return form.kind == "whole" and product.kind in _CONVEX and units(product) == 1
 
 
 def _bounds(projected: list[F64], hw: tuple[int, int]) -> Box | None:
