@@ -30,9 +30,13 @@ NOTES = {
     "identification": "nominal and damaged picks; a multi-pick has no single right answer",
     "defect_labels": "per image, by what it shows: multi_pick where at least 1.5 % of the held "
     "pixels (and 40 px) are the second product's; package_defect where at least 0.5 % (and 25 px) "
-    "would look or lie otherwise were the package whole; else nominal. truth.jsonl has the state",
+    "would look or lie otherwise were the package shut; else nominal. truth.jsonl has the state",
     "validation": "ARMBench has no validation split for picks; ours is part of the training lists "
     "and named in validation.json and val.csv",
+    "multipacks": "a product of two or three units in film or a band; nominal when it is held, and "
+    "never broken",
+    "rest": "no two things in a tote overlap by more than 2 mm, and everything stays within 1.5 mm "
+    "for half a second without help",
     "transfer": "zoomed-out totes, camera heights, fields of view and lights are in no other set",
 }
 

@@ -9,7 +9,7 @@ import numpy as np
 from robollm.core.errors import ConfigError
 from robollm.sim.geometry import F64, apply, compose, inverse, matrix, turn
 from robollm.sim.mj import mujoco
-from robollm.sim.physics.engine import BodyOf, World
+from robollm.sim.physics.engine import BodyOf, UnstableError, World
 from robollm.sim.world import Body, Item, Pose, Vec3
 
 MANNERS = ("side", "beneath", "corner", "hidden", "stacked", "as_found")
@@ -68,7 +68,8 @@ def approach(
         manner: one of `MANNERS` or None.
 
     Raises:
-        ConfigError: the manner is not known, or the two don't meet.
+        ConfigError: the manner is not known.
+        UnstableError: the two don't meet.
     """
     if manner is None:
         manner = str(rng.choice(MANNERS[:-1], p=[0.3, 0.2, 0.2, 0.12, 0.18]))
@@ -154,7 +155,7 @@ def _contact(world: World, placed: Item, way: F64, manner: str) -> Tie:
                 break
             step -= max(0.8 * gap if gap < 0.49 else 0.02, 0.001)
         else:
-            raise ConfigError("the second product passes the first", fix="another seed")
+            raise UnstableError("the second product passes the first", fix="another seed")
         near, far = step, step + 0.03
     for _ in range(14):
         middle = (near + far) / 2
