@@ -38,7 +38,7 @@ docs-gen: setup ## write what is generated from the code: config and docs
 	@$(ENV); robollm generate
 
 bench: setup ## measure on this machine, side by side, into results/*.json
-	@$(ENV); python bench/ros_overhead.py; python bench/memory.py
+	@$(ENV); python bench/ros_overhead.py; python bench/memory.py; python bench/sim_rate.py
 
 lock: setup ## pin in requirements/ what .venv holds now
 	@$(ENV); python tools/lock.py

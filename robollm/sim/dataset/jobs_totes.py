@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 MIN_VISIBLE_PX = 12  # of an instance; a smaller sliver is left out, and counted
 _ATTEMPTS = 12
 _FEW_COPIES = 5
+_STATES = 3  # of one drop: with all items, and with the highest ones taken out
 _Surrounding = Literal["cell", "conveyor", "concrete"]
 _SURROUNDINGS: tuple[_Surrounding, ...] = ("cell", "cell", "conveyor", "concrete")
 BACKDROPS = 12  # surroundings take longer to make than a picture does
@@ -78,7 +79,10 @@ def _views(studio: Studio, job: Job, settled: Settled) -> list[View]:
     tote, items = settled.scene.tote, len(settled.scene.items)
     assert tote is not None, "a drop is into a tote"
     streams = [studio.rng(job, 2, variant) for variant in range(studio.settings.variants)]
-    gone = [int(rng.beta(1.0, 2.5) * items) if k else 0 for k, rng in enumerate(streams)]
+    # Few states, each seen by several cameras: to bring a tote to rest takes longer than a picture.
+    draw = studio.rng(job, 3)
+    states = [0, *(int(draw.beta(1.0, 2.5) * items) for _ in range(_STATES - 1))]
+    gone = [states[k % _STATES] for k in range(len(streams))]
     return [
         View(scene, tote_shot(rng, tote, studio.settings.hw, zoomed_out=zoomed_out))
         for scene, rng in zip(take_out(settled.scene, gone), streams, strict=True)

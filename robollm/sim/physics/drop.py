@@ -20,6 +20,8 @@ _ATTEMPTS = 4
 _TRIES = 2  # how often an item is put in at most
 _WAVE = 10  # items let go at a time
 _PROOF_S = 0.5  # what rests stays for so long
+_LOOK_S = 0.1  # how often that is looked at
+_PROOFS = 3
 MOVED_M = 0.0015  # within this it has stayed
 _ROLLING = ("bottle", "can", "tube")
 _LIMP = ("polybag", "clear_bag", "pouch")
@@ -144,13 +146,27 @@ def _calm(pile: Heap, rng: np.random.Generator, max_penetration_m: float) -> boo
         if resting and world.penetration_m() <= max_penetration_m and not pile.floating():
             if not world.items():
                 return False
-            # It must also stay without the drag that has calmed it.
-            before = _places(world)
-            world.halt()
-            world.run(_PROOF_S)
-            if _moved(before, _places(world)) <= MOVED_M and not pile.escaped():
+            if _stays(pile):
                 return True
         world.shake(rng, 0.15)
+    return False
+
+
+def _stays(pile: Heap) -> bool:
+    """Return whether a calm pile stays where it is without the drag that has calmed it.
+
+    What slips a little mostly lies better afterwards, so it gets more than one chance.
+    """
+    world = pile.world
+    for _ in range(_PROOFS):
+        before = _places(world)
+        world.halt()
+        for _ in range(round(_PROOF_S / _LOOK_S)):
+            world.run(_LOOK_S)
+            if _moved(before, _places(world)) > MOVED_M:
+                break
+        else:
+            return not pile.escaped()
     return False
 
 
@@ -190,7 +206,7 @@ def take_out(scene: Scene, counts: Sequence[int], *, body_of: BodyOf | None = No
         world.settle(1.0)
         world.thicken(0.0)
         world.halt()
-        world.run(_PROOF_S)
+        world.run(_LOOK_S)
         states[count] = replace(scene, items=world.items())
     return [states[count] for count in counts]
 
