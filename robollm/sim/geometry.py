@@ -25,7 +25,7 @@ def matrix(quaternion: Quat) -> F64:
 def quaternion(rotation: F64) -> Quat:
     """Return the unit quaternion (w, x, y, z), w >= 0, of a rotation matrix [3, 3]."""
     m = rotation
-    # Shepperd: divide by the largest component, so that no angle is ill-conditioned.
+    # Divide by the largest component, so that no angle is ill-conditioned.
     squares = np.array(
         [
             1 + m[0, 0] + m[1, 1] + m[2, 2],

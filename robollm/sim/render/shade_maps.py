@@ -113,7 +113,8 @@ def seen(blocker: Blocker, points: F32, normals: F32, *, rough: bool = False) ->
     low = np.minimum(width / np.float32(0.3), 1)
     high = np.maximum((width - np.float32(0.3)) / np.float32(0.7), 0)
     share = shares[0] + low * (shares[1] - shares[0]) + high * (shares[2] - shares[1])
-    off = cv2.absdiff(uv, (side / 2, side / 2, 0, 0))
+    centre: Any = (side / 2, side / 2, 0, 0)  # one value per channel, as the stubs don't know
+    off = cv2.absdiff(uv, centre)
     rim = np.float32(side / 2) - np.maximum(off[..., 0], off[..., 1])
     inside = np.clip(rim / np.float32(_FADE * side), 0, 1)
     out: F32 = 1 - inside * (1 - share)
@@ -129,7 +130,8 @@ def _look(moments: Any, sigma: float, uv: F32) -> tuple[F32, F32]:
     layer = cv2.GaussianBlur(moments, (0, 0), sigma / shrink, borderType=cv2.BORDER_REPLICATE)
     if shrink > 1:
         uv = uv * np.float32(1 / shrink) + np.float32(0.5 / shrink - 0.5)
-    layer = cv2.remap(layer, uv, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    nothing: Any = None  # the stubs don't know that one map of pairs is enough
+    layer = cv2.remap(layer, uv, nothing, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     mean, square = cv2.split(layer)
     return np.asarray(mean, np.float32), np.asarray(square, np.float32)
 
