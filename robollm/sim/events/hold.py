@@ -14,7 +14,7 @@ import numpy as np
 
 from robollm.core.errors import ConfigError
 from robollm.sim.events.grasp import Grasp, gripper_pose
-from robollm.sim.events.hold_attach import Tie, approach, nearest_segment
+from robollm.sim.events.hold_attach import PIN_S, Tie, approach, nearest_segment, pin, weld
 from robollm.sim.geometry import F64, apply, compose, inverse, matrix, turn
 from robollm.sim.mj import mujoco
 from robollm.sim.physics.engine import TIMESTEP, BodyOf, UnstableError, World
@@ -23,7 +23,7 @@ from robollm.sim.world import Form, Gripper, Item, Pose, Scene, Vec3
 
 HOLD_M: Vec3 = (0.0, 0.0, 0.6)
 TOUCHING_M = 0.001
-PIN_S = 0.008  # time constant of a stiff point; what hangs on it is late by twice that
+SLIP_M = 0.02  # cups that are farther from where they took hold have lost it
 OPEN_MIN_M = 0.003  # a package that gapes less counts as closed
 
 
@@ -93,42 +93,6 @@ def _spring(rng: np.random.Generator) -> tuple[float, float]:
     """Return MuJoCo's (-stiffness, -damping) of a soft turn: 2 to 4.5 Hz, lightly damped."""
     pulse = 2 * np.pi * float(rng.uniform(2.0, 4.5))
     return (-(pulse**2), -2 * float(rng.uniform(0.08, 0.25)) * pulse)
-
-
-def _weld(
-    spec: Any, name: str, first: str, second: str, relative: Pose, soft: tuple[float, float]
-) -> None:
-    weld = spec.add_equality(
-        name=name,
-        type=mujoco.mjtEq.mjEQ_WELD,
-        objtype=mujoco.mjtObj.mjOBJ_BODY,
-        name1=first,
-        name2=second,
-        solref=list(soft),
-        solimp=[0.7, 0.7, 0.001, 0.5, 2.0],
-    )
-    _fill(weld, [0, 0, 0, *relative.position, *relative.quaternion, 1.0])
-
-
-def _pin(spec: Any, name: str, first: str, second: str, point: Vec3) -> None:
-    """Hold `point` (m, in `first`'s frame) of two bodies together, stiffly."""
-    pin = spec.add_equality(
-        name=name,
-        type=mujoco.mjtEq.mjEQ_CONNECT,
-        objtype=mujoco.mjtObj.mjOBJ_BODY,
-        name1=first,
-        name2=second,
-        solref=[PIN_S, 1.0],
-        solimp=[0.995, 0.999, 0.001, 0.5, 2.0],
-    )
-    _fill(pin, [*point])
-
-
-def _fill(equality: Any, values: list[float]) -> None:
-    """Set an equality's data; how long it is depends on MuJoCo's version."""
-    data = np.zeros(len(equality.data))
-    data[: len(values)] = values
-    equality.data = data
 
 
 def carried(target: Item, grasp: Grasp, at: Pose) -> Item:
@@ -232,19 +196,19 @@ def hold(
             pos=[0.0, 0.0, -0.135],
         )
         grip = nearest_segment(body, held.poses, start.position)
-        _pin(spec, "cups", "gripper", f"i0_{grip}", (0.0, 0.0, 0.0))
+        pin(spec, "cups", "gripper", f"i0_{grip}", (0.0, 0.0, 0.0))
         gripped = compose(inverse(start), held.poses[grip])
-        _weld(spec, "turn", "gripper", f"i0_{grip}", gripped, soft)
+        weld(spec, "turn", "gripper", f"i0_{grip}", gripped, soft)
         if tie is not None:
             a, b = tie.segments
             host = held.poses[a]
             own = compose(inverse(host), tie.item.poses[b])
             x, y, z = (float(v) for v in apply(inverse(host), np.asarray([tie.point]))[0])
-            _pin(spec, "stick", f"i0_{a}", f"i1_{b}", (x, y, z))
-            _weld(spec, "sway", f"i0_{a}", f"i1_{b}", own, _spring(rng))
+            pin(spec, "stick", f"i0_{a}", f"i1_{b}", (x, y, z))
+            weld(spec, "sway", f"i0_{a}", f"i1_{b}", own, _spring(rng))
         for k, piece in enumerate(pieces, 1):
             own = compose(inverse(held.poses[at_mouth]), piece.poses[0])
-            _weld(spec, f"piece{k}", f"i0_{at_mouth}", f"i{k}_0", own, (0.02, 1.0))
+            weld(spec, f"piece{k}", f"i0_{at_mouth}", f"i{k}_0", own, (0.02, 1.0))
             # A bag's primitives fill it; a shell of board is hollow and really holds.
             for s in range(0 if hollow else len(body.segments)):
                 spec.add_exclude(bodyname1=f"i0_{s}", bodyname2=f"i{k}_0")
@@ -288,7 +252,9 @@ def _run(
     lets = np.sort(rng.uniform(0.1, 0.75, len(pieces))) * (times[-1] - first) + 0.3
     stamps = np.round(times * 1e9).astype(np.int64)
     free: set[int] = set()
-    target = world.items()[0]
+    target, lips = world.items()[0], path.at(0.0).position
+    grip = nearest_segment(world.body(0), target.poses, lips)
+    own = apply(inverse(target.poses[grip]), np.asarray([lips]))  # where the cups are on it
     out: list[HeldFrame] = []
     steps = int(times[-1] / TIMESTEP) + 2
     for step in range(steps):
@@ -297,6 +263,9 @@ def _run(
             out.append(
                 _frame(world, int(stamps[len(out)]), path.at(t), grasp, tie is not None, seed)
             )
+            where = apply(out[-1].scene.items[0].poses[grip], own)[0]
+            if np.linalg.norm(where - path.at(t).position) > SLIP_M:
+                raise UnstableError(f"{target.product.id} left the cups", fix="another seed")
         pose = path.at(t + 2 * PIN_S)
         data.mocap_pos[0], data.mocap_quat[0] = pose.position, pose.quaternion
         for k in range(len(pieces)):

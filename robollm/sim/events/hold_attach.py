@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from robollm.sim.world import Body, Item, Pose, Vec3
 MANNERS = ("side", "beneath", "corner", "hidden", "stacked", "as_found")
 REST_GAP_M = 0.0003  # what is left between two things that touch
 APART_M = 0.5
+PIN_S = 0.008  # time constant of a stiff point; what hangs on it is late by twice that
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,3 +198,40 @@ def nearest_segment(body: Body, poses: tuple[Pose, ...], point: Vec3) -> int:
         if away < best - 1e-6:
             best, found = away, solid.segment
     return found
+
+
+def weld(
+    spec: Any, name: str, first: str, second: str, relative: Pose, soft: tuple[float, float]
+) -> None:
+    """Hold two bodies in a relative pose, as softly as MuJoCo's solref says."""
+    tie = spec.add_equality(
+        name=name,
+        type=mujoco.mjtEq.mjEQ_WELD,
+        objtype=mujoco.mjtObj.mjOBJ_BODY,
+        name1=first,
+        name2=second,
+        solref=list(soft),
+        solimp=[0.7, 0.7, 0.001, 0.5, 2.0],
+    )
+    _fill(tie, [0, 0, 0, *relative.position, *relative.quaternion, 1.0])
+
+
+def pin(spec: Any, name: str, first: str, second: str, point: Vec3) -> None:
+    """Hold `point` (m, in `first`'s frame) of two bodies together, stiffly."""
+    tie = spec.add_equality(
+        name=name,
+        type=mujoco.mjtEq.mjEQ_CONNECT,
+        objtype=mujoco.mjtObj.mjOBJ_BODY,
+        name1=first,
+        name2=second,
+        solref=[PIN_S, 1.0],
+        solimp=[0.995, 0.999, 0.001, 0.5, 2.0],
+    )
+    _fill(tie, [*point])
+
+
+def _fill(equality: Any, values: list[float]) -> None:
+    """Set an equality's data; how long it is depends on MuJoCo's version."""
+    data = np.zeros(len(equality.data))
+    data[: len(values)] = values
+    equality.data = data
