@@ -97,10 +97,10 @@ class Desk:
         self._studio.close()
 
 
-def until(deadline: float, jobs: Sequence[Job]) -> Iterator[Job]:
-    """Hand out jobs until the time is over."""
-    for job in jobs:
-        if time.perf_counter() > deadline:
+def until(deadline: float, jobs: Sequence[Job], least: int) -> Iterator[Job]:
+    """Hand out jobs until the time is over, but at least so many."""
+    for number, job in enumerate(jobs):
+        if number >= least and time.perf_counter() > deadline:
             return
         yield job
 
@@ -111,12 +111,10 @@ def measure(case: Case, processes: int, seconds: float, totes: int) -> dict[str,
     jobs = [job for job in plan(settings) if job.kind == case.kind]
     by_worker: dict[int, list[Done]] = {}
     with tempfile.TemporaryDirectory() as temp:
-        todo = until(time.perf_counter() + seconds, jobs)
+        todo = until(time.perf_counter() + seconds, jobs, 3 * processes)
         for done in run_jobs(Desk, (Path(temp), settings), todo, workers=processes):
             by_worker.setdefault(done.worker, []).append(done)
     counted = [done for each in by_worker.values() for done in each[1:]]
-    if not counted:
-        raise RuntimeError(f"{case.name}: no job ended in time; give more --seconds")
     busy, pictures = sum(d.wall for d in counted), sum(d.pictures for d in counted)
     last = max(by_worker.values(), key=lambda each: each[-1].rss_mib)
     row = {
@@ -144,7 +142,7 @@ def compare(case: Case, seconds: float, totes: int) -> dict[str, Any]:
 def main() -> int:
     """Measure all cases and write results/sim_rate.json."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=190.0, help="for all cases together")
+    parser.add_argument("--seconds", type=float, default=160.0, help="for all cases together")
     parser.add_argument("--totes", type=int, default=400, help="in the plan that jobs are from")
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "sim_rate.json")
     args = parser.parse_args()
