@@ -156,7 +156,8 @@ def choose_target(
     Args:
         scene: a filled tote.
         body_of: the body of a product in a form.
-        visible: share of each instance that a camera sees, 0 to 1; None: from the height map.
+        visible: share of each instance that a camera sees, 0 to 1; None: all of
+            it, and only what is on top in the height map can be grasped.
         rng: decides between items that are equally high (within 12 mm); None: the highest.
 
     Raises:
