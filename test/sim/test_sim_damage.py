@@ -158,3 +158,30 @@ def test_a_multipack_does_not_open() -> None:
         damage.opened(pack, SEEDS[0], 0.5)
     with pytest.raises(ConfigError, match="is a multipack"):
         damage.mouth(pack, SEEDS[0])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_shut_package_is_cut_as_the_open_one_and_can_not_open(kind: Kind) -> None:
+    product = PRODUCTS[kind]
+    shut = damage.closed(product, SEEDS[0], 0.6)
+    opened = damage.opened(product, SEEDS[0], 0.6)
+    if not any(segment.axis for segment in opened.segments):
+        assert len(shut.segments) == len(whole(product, 1).segments)
+        return
+    assert len(shut.segments) == 1
+    assert {part.segment for part in shut.parts} == {0}
+    for mine, other in zip(shut.parts, opened.parts, strict=True):
+        assert np.array_equal(mine.mesh.vertices, other.mesh.vertices)
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_a_books_cover_carries_the_print_of_its_own_side(sign: int) -> None:
+    body = whole(PRODUCTS["book"], 0)
+    uv = Print(body).side(2, sign)
+    part = max(body.parts, key=lambda p: np.ptp(p.mesh.vertices[:, 2]))
+    mesh = part.mesh
+    facing = face_normals(mesh)[:, 2] * sign > 0
+    height = mesh.vertices[mesh.faces].mean(1)[:, 2] * sign
+    corners = np.unique(mesh.faces[facing & (height > height.max() - 1e-4)])
+    at = np.column_stack([mesh.vertices[corners][:, :2], np.ones(len(corners))])
+    assert np.abs(at @ uv - mesh.uv[corners]).max() < 1e-3

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import itertools
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -269,3 +270,27 @@ def test_the_simulators_bytes_depend_on_neither_workers_nor_an_interruption(tmp_
     made = make_dataset(tmp_path / "b", settings, workers=1)
     assert 0 < made.fresh <= 3
     assert digest(tmp_path / "a") == digest(tmp_path / "b")
+
+
+class UnwillingStudio(PaperStudio):
+    """Can't do the picks."""
+
+    def pick(self, job, rng):
+        return {"pictures": 0, "skipped": "it went otherwise"}
+
+
+def test_a_job_that_can_not_be_done_is_counted_and_stops_nothing(tmp_path):
+    made = make_dataset(tmp_path, TINY, workers=1, studio=UnwillingStudio)
+    assert made.card["jobs_skipped"] == {"pick": TINY.picks}
+    split = armbench_identification.read_split(tmp_path / armbench_identification.ROOT)
+    assert split["trainset"] == split["testset"] == []
+    assert split["trainset-objects"]
+
+
+def test_a_record_that_a_crash_left_empty_is_made_again(whole, tmp_path):
+    folder, want = whole
+    shutil.copytree(folder, tmp_path / "copy")
+    (tmp_path / "copy" / ".jobs" / "pick-0000003.json").write_bytes(b"")
+    made = make_dataset(tmp_path / "copy", TINY, workers=1, studio=PaperStudio)
+    assert made.fresh == 1
+    assert digest(tmp_path / "copy") == want

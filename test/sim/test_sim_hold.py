@@ -191,3 +191,24 @@ def test_impossible_requests_say_what_is_wrong() -> None:
     second = Item(2, target.product, (Pose(),))
     with pytest.raises(ConfigError, match="manner is 'glued'"):
         hold(target, grasp, 1, second=second, manner="glued")
+
+
+def test_the_arm_moves_alike_whether_something_falls_or_nothing_is_wrong() -> None:
+    product = _one("carton")
+    seed = next(
+        s * damage.VARIANT
+        for s in range(1, 9)
+        if abs(damage.mouth(product, s * damage.VARIANT)[2]) < 0.5
+    )
+    paths = []
+    for kind, falling in (("open", True), ("open", False), ("closed", False)):
+        form = Form(kind, seed, 0.9)  # type: ignore[arg-type]
+        target, grasp = _lying(product, form=form)
+        held = hold(target, grasp, 3, falling=falling)
+        paths.append([f.scene.gripper.pose.quaternion for f in held.frames if f.scene.gripper])
+    target, grasp = _lying(product)
+    sound = hold(target, grasp, 3, mouth_seed=seed)
+    paths.append([f.scene.gripper.pose.quaternion for f in sound.frames if f.scene.gripper])
+    # The path's moments are drawn after its springs, whose number depends on what hangs there.
+    leans = [[2 * (q[1] ** 2 + q[2] ** 2) for q in path] for path in paths]
+    assert np.ptp([lean[-1] for lean in leans]) < 0.02

@@ -27,6 +27,7 @@ from robollm.sim.dataset.jobs_choice import (
     choose_products,
     choose_tote,
     item_count,
+    that_fit,
 )
 from robollm.sim.dataset.jobs_totes import (
     MIN_VISIBLE_PX,
@@ -260,3 +261,14 @@ def test_a_renderer_that_is_unknown_or_missing_is_refused(monkeypatch):
     )
     with pytest.raises(ConfigError, match=r"no renderer 'chalk': robollm.sim.chalk is not there"):
         make_renderer("chalk")
+
+
+def test_products_for_a_crowded_tote_are_exchanged_for_smaller_ones_until_they_fit():
+    products = make_catalogue(3, 120, "train")
+    tote = totes.TOTES["grey_large"]
+    large = sorted(products, key=lambda p: -np.prod(p.size_m))[:30]
+    chosen = that_fit(np.random.default_rng(0), large, products, tote)
+    assert len(chosen) == 30
+    assert sum(np.prod(p.size_m) for p in chosen) <= 0.33 * np.prod(tote.inner_m)
+    few = large[-2:]
+    assert that_fit(np.random.default_rng(0), few, products, tote) == few

@@ -255,4 +255,3 @@ _LAYOUTS: tuple[Callable[[Pen, Box, Look, Style], None], ...] = (
     _bleed,
     _bars,
 )
-LAYOUTS = len(_LAYOUTS)
