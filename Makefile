@@ -9,7 +9,7 @@ PYTHON ?= $(shell [ -n "$${ROS_DISTRO:-}" ] && echo python3 || command -v python
 ENV := . tools/env.sh
 CHECKED := robollm test tools launch setup.py
 
-.PHONY: help setup demo test lint types imports check docs-gen bench lock clean distclean
+.PHONY: help setup train-setup demo test lint types imports check docs-gen bench lock clean distclean
 
 help: ## list what you can do (this)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,19 +17,22 @@ help: ## list what you can do (this)
 setup: ## make .venv: ROS 2 (sourced, or from pip), vision_msgs, all requirements
 	@$(PYTHON) tools/bootstrap.py
 
+train-setup: ## the same, and PyTorch with MMDetection: what `robollm train` and the tests need
+	@$(PYTHON) tools/bootstrap.py train
+
 demo: setup ## see it work, on made-up totes
 	@$(ENV); python tools/demo.py $(DEMO_ARGS)
 
-test: setup ## run all tests (PYTEST_ARGS="-k house -x" narrows)
+test: train-setup ## run all tests (PYTEST_ARGS="-k house -x" narrows)
 	@$(ENV); ROS_PYTHON_CHECK_FIELDS=1 python -m pytest --durations=10 $(PYTEST_ARGS)
 
 lint: setup ## ruff, formatting and spelling
 	@$(ENV); ruff check && ruff format --check && codespell
 
-types: setup ## mypy --strict over robollm
+types: train-setup ## mypy --strict over robollm
 	@$(ENV); mypy --strict robollm
 
-imports: setup ## which room may import which (import-linter)
+imports: train-setup ## which room may import which (import-linter)
 	@$(ENV); lint-imports
 
 check: lint types imports ## lint, types and imports
@@ -40,7 +43,7 @@ docs-gen: setup ## write what is generated from the code: config and docs
 bench: setup ## measure on this machine, side by side, into results/*.json
 	@$(ENV); python bench/ros_overhead.py; python bench/memory.py; python bench/sim_rate.py
 
-lock: setup ## pin in requirements/ what .venv holds now
+lock: train-setup ## pin in requirements/ what .venv holds now
 	@$(ENV); python tools/lock.py
 
 clean: ## remove what builds and tools leave behind

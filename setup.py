@@ -49,9 +49,11 @@ EXTRAS = {
         "pillow",
         "platformdirs",
         "pycocotools>=2.0.7",
+        "scikit-learn>=1.3",
         "scipy",
         "shapely",
         "six",
+        "tensorboard",
         "termcolor",
         "terminaltables",
         "tqdm",
@@ -88,7 +90,7 @@ setup(
     maintainer_email="maintainers@robollm.invalid",
     python_requires=">=3.10",
     packages=find_packages(include=[NAME, f"{NAME}.*"]),
-    package_data={NAME: ["py.typed"]},
+    package_data={NAME: ["py.typed", "train/configs/*.py", "train/configs/*/*.py"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),
@@ -96,7 +98,7 @@ setup(
         *shared("config"),
         *shared("models"),
     ],
-    zip_safe=True,
+    zip_safe=False,  # training configs are read as files
     install_requires=RUNTIME,
     extras_require=EXTRAS,
     entry_points={

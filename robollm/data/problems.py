@@ -59,6 +59,13 @@ class Problems:
         for one in problems:
             self.add(one)
 
+    def merge(self, other: Problems) -> None:
+        """Add all that another one counted."""
+        for kind, count in other._count.items():
+            self._count[kind] += count
+            kept = self._first.setdefault(kind, [])
+            kept += other._first[kind][: self._keep - len(kept)]
+
     @property
     def counts(self) -> dict[str, int]:
         """Kind -> how many, by kind."""

@@ -91,7 +91,9 @@ class TaskData(Dataset[Any], ABC):
         index = draw.item
         for _ in range(RETRIES):
             try:
-                return {**self.load(index, rng), "task": self.task, "problems": problems}
+                sample = self.load(index, rng)
+                problems += sample.get("problems", ())
+                return {**sample, "task": self.task, "problems": problems}
             except FrameError as e:
                 problems.append(
                     Problem(e.kind, f"{self.task} sample {index}", e.what, "replaced by another")
@@ -134,7 +136,8 @@ class Batches(Sampler[list[Draw]], ABC):
 
     def __len__(self) -> int:
         """Steps of one epoch, that is until as many samples were seen as there are."""
-        return max(1, int(len(self.dataset)) // int(self.whole))
+        steps: int = max(1, len(self.dataset) // self.whole)
+        return steps
 
     @abstractmethod
     def indices(self, step: int) -> Sequence[int]:

@@ -1,0 +1,137 @@
+"""Which config a run uses: by name or path, changed on the command line, kept with the run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config, DictAction
+
+from robollm.core.errors import ConfigError
+
+FOLDER = Path(__file__).resolve().parent / "configs"
+PREFIX = {
+    "segmentation": "cascade-mask-rcnn",
+    "identification": "identification",
+    "defects": "defects",
+    "multitask": "multitask",
+}
+TASKS = tuple(PREFIX)
+
+WANTED = ("model", "train_dataloader", "train_cfg", "optim_wrapper", "select")
+# What may differ between a run and its continuation: nothing that a step depends on.
+_FREE = ("train_cfg", "select.patience", "log_every", "keep_every", "num_workers", "data_root")
+
+
+def names(task: str) -> list[str]:
+    """The configs that come with robollm, for one task."""
+    return sorted(p.stem for p in FOLDER.glob(f"{PREFIX[task]}*.py"))
+
+
+def find(task: str, name: str) -> Path:
+    """The file of a config: a path, a name, or a size (`small`, `base`, `large`).
+
+    Raises:
+        ConfigError: if there is none; lists the names.
+    """
+    path = Path(name)
+    if path.suffix == ".py":
+        if path.is_file():
+            return path
+        raise ConfigError(f"there is no config {path}", fix="give an existing file")
+    for stem in (name, f"{PREFIX[task]}_beit3-{name}_armbench"):
+        if (FOLDER / f"{stem}.py").is_file():
+            return FOLDER / f"{stem}.py"
+    raise ConfigError(
+        f"{task} has no config {name!r}",
+        fix=f"use small, base or large, one of {', '.join(names(task))}, or a path ending in .py",
+    )
+
+
+def load(task: str, name: str, changes: Sequence[str] = ()) -> Config:
+    """Read a config and apply `KEY=VALUE` changes (dots go down; Python literals).
+
+    Raises:
+        ConfigError: if it can't be read, lacks a part, or a change has no such key.
+    """
+    path = find(task, name)
+    try:
+        config = Config.fromfile(str(path), import_custom_modules=False)
+    except Exception as e:  # a config is the user's Python: anything may happen in it
+        raise ConfigError(f"{path} can't be read: {type(e).__name__}: {e}") from e
+    for change in changes:
+        key, equals, value = change.partition("=")
+        if not equals:
+            raise ConfigError(
+                f"{change!r} is no KEY=VALUE", fix="for example train_cfg.max_steps=9"
+            )
+        _change(config, key.strip(), DictAction._parse_iterable(value.strip()))
+    missing = [k for k in WANTED if k not in config]
+    if missing:
+        raise ConfigError(f"{path} lacks {', '.join(missing)}", fix=f"see {FOLDER.name}/ for some")
+    return config
+
+
+def _change(config: Config, key: str, value: Any) -> None:
+    *way, last = key.split(".")
+    place: Any = config
+    for i, name in enumerate(way):
+        if isinstance(place, (list, tuple)) and name.isdigit() and int(name) < len(place):
+            place = place[int(name)]
+        elif (isinstance(place, Mapping) and name in place) or name in getattr(
+            place, "_cfg_dict", ()
+        ):
+            place = place[name]
+        else:
+            here = ".".join(way[: i + 1])
+            known = ", ".join(map(str, place)) if not isinstance(place, list) else len(place)
+            raise ConfigError(f"the config has no {here!r}", fix=f"known there: {known}")
+    if isinstance(place, list) and last.isdigit():
+        place[int(last)] = value
+    else:
+        place[last] = value
+
+
+def walk(value: Any) -> Iterator[dict[str, Any]]:
+    """Every mapping inside a config."""
+    if isinstance(value, Mapping):
+        yield value  # type: ignore[misc]
+        for one in value.values():
+            yield from walk(one)
+    elif isinstance(value, (list, tuple)):
+        for one in value:
+            yield from walk(one)
+
+
+def set_everywhere(config: Config, key: str, value: Any, where: Callable[[Any], bool]) -> int:
+    """Set a key in every mapping that `where` chooses; returns in how many."""
+    count = 0
+    for one in walk(config._cfg_dict):
+        if where(one):
+            one[key] = value
+            count += 1
+    return count
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Keys that differ and matter for the steps to come, as `key: old -> new`."""
+    before, after = dict(_flat(old, "")), dict(_flat(new, ""))
+    keys = sorted(before.keys() | after.keys())
+    changed = [k for k in keys if before.get(k) != after.get(k)]
+    return [
+        f"{k}: {before.get(k, 'nothing')!r} -> {after.get(k, 'nothing')!r}"
+        for k in changed
+        if not any(k == f or k.startswith(f"{f}.") or k.endswith(f".{f}") for f in _FREE)
+    ]
+
+
+def _flat(value: Any, at: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping) and value:
+        for k, v in value.items():
+            yield from _flat(v, f"{at}.{k}" if at else str(k))
+    elif isinstance(value, (list, tuple)) and value and isinstance(value[0], Mapping):
+        for i, v in enumerate(value):
+            yield from _flat(v, f"{at}.{i}")
+    else:
+        yield at, list(value) if isinstance(value, tuple) else value
