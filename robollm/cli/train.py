@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -11,6 +12,14 @@ import click
 
 from robollm.core.errors import ConfigError
 
+_FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
+_COUNT = click.IntRange(0, 256)
+_DATA = "Folder that holds ARMBench's folders."
+_OUT = "Run folder: config, metrics, curves, best and last checkpoint."
+_CONFIG = "small, base, large, another config's name, or a path ending in .py."
+_SET = "Change the config, for example train_cfg.max_epochs=3; repeatable."
+_INIT = "Encoder weights to start from: a BEiT-3 file, or a checkpoint of a run."
+_WORKERS = "Processes that read data; changes the speed, not the result."
 _HELP = {
     "segmentation": "Instance masks: Cascade Mask R-CNN on BEiT-3 (thesis 8.3.3).",
     "identification": "Retrieval: pick and reference images side by side (thesis 8.3.4).",
@@ -26,33 +35,32 @@ def command() -> None:
 
 def _verb(task: str) -> None:
     @command.command(name=task, help=_HELP[task])
-    @click.option("--data", type=click.Path(path_type=Path, exists=True, file_okay=False),
-                  required=True, help="Folder that holds ARMBench's folders.")  # fmt: skip
-    @click.option("--out", type=click.Path(path_type=Path), required=True,
-                  help="Run folder: config, metrics, curves, best and last checkpoint.")  # fmt: skip
-    @click.option("--config", default="small", show_default=True,
-                  help="small, base, large, another config's name, or a path ending in .py.")  # fmt: skip
-    @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE",
-                  help="Change the config, for example train_cfg.max_epochs=3; repeatable.")  # fmt: skip
-    @click.option("--init", default="", help="Encoder weights to start from: a BEiT-3 file, or a "
-                  "checkpoint of a run.")  # fmt: skip
+    @click.option("--data", type=_FOLDER, required=True, help=_DATA)
+    @click.option("--out", type=click.Path(path_type=Path), required=True, help=_OUT)
+    @click.option("--config", default="small", show_default=True, help=_CONFIG)
+    @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help=_SET)
+    @click.option("--init", default="", help=_INIT)
     @click.option("--seed", type=click.IntRange(0), help="Of weights, batches and augmentation.")
-    @click.option("--workers", type=click.IntRange(0, 256), default=0, show_default=True,
-                  help="Processes that read data; changes the speed, not the result.")  # fmt: skip
+    @click.option("--workers", type=_COUNT, default=0, show_default=True, help=_WORKERS)
     @click.option("--fresh", is_flag=True, help="Begin anew even if --out has a checkpoint.")
     @click.option("--tensorboard", is_flag=True, help="Write TensorBoard events, too.")
     def verb(**options: Any) -> None:
         _run(task, options)
 
 
-def _run(task: str, options: dict[str, Any]) -> None:
-    try:
-        from robollm.train.run import Order, train
-    except ModuleNotFoundError as e:
+def _need_torch() -> None:
+    missing = [m for m in ("torch", "mmengine", "mmdet") if importlib.util.find_spec(m) is None]
+    if missing:
         raise ConfigError(
-            f"training needs {e.name}, which is not installed",
-            fix="make train-setup; or the two pip lines in docs/training.md",
-        ) from e
+            f"training needs {', '.join(missing)}, which this Python lacks",
+            fix="make train-setup, or the two pip lines in docs/training.md",
+        )
+
+
+def _run(task: str, options: dict[str, Any]) -> None:
+    _need_torch()
+    from robollm.train.run import Order, train
+
     try:
         done = train(Order(task=task, **{**options, "changes": tuple(options["changes"])}))
     except KeyboardInterrupt:
@@ -63,3 +71,16 @@ def _run(task: str, options: dict[str, Any]) -> None:
 
 for _task in _HELP:
     _verb(_task)
+
+
+@command.command(help="Measure RUN's best checkpoint on a split, by its validation metrics.")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--data", type=_FOLDER, required=True, help=_DATA)
+@click.option("--split", type=click.Choice(["val", "test"]), default="test", show_default=True)
+@click.option("--workers", type=_COUNT, default=0, show_default=True, help=_WORKERS)
+def evaluate(run: Path, data: Path, split: str, workers: int) -> None:
+    """Measure a run."""
+    _need_torch()
+    from robollm.train.run import evaluate as measure
+
+    click.echo(json.dumps(measure(run, data, split, workers=workers)))

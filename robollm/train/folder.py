@@ -18,7 +18,7 @@ from torch import nn
 
 from robollm import __version__
 from robollm.core.errors import ConfigError
-from robollm.data.armbench_files import write_bytes, write_json
+from robollm.data.armbench_files import read_object, write_bytes, write_json
 from robollm.train import config as cfgs
 from robollm.train.engine.runner import BEST, LAST
 
@@ -109,6 +109,21 @@ def record(out: Path, task: str, seed: int, model: nn.Module, samples: dict[str,
         },
         indent=1,
     )
+
+
+def read_task(out: Path) -> str:
+    """What a run folder trained.
+
+    Raises:
+        ConfigError: if its run.json doesn't say.
+    """
+    task = read_object(out / RUN).get("task")
+    if task not in cfgs.TASKS:
+        raise ConfigError(
+            f"{out / RUN} says task {task!r}, want one of {', '.join(cfgs.TASKS)}",
+            fix="give the --out of a `robollm train`",
+        )
+    return str(task)
 
 
 def _version(package: str) -> str:

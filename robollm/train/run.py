@@ -8,6 +8,7 @@ import io
 import logging
 import os
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.dist import init_dist, is_distributed
+from mmengine.dist import is_distributed
 from mmengine.logging import MMLogger
 from mmengine.registry import DATA_SAMPLERS, DATASETS
 from torch.utils.data import DataLoader
@@ -24,10 +25,10 @@ from robollm.core.errors import ConfigError
 from robollm.train import config as cfgs
 from robollm.train.engine.draws import collate
 from robollm.train.engine.evaluation import WholeBatches
-from robollm.train.engine.journal import Journal
-from robollm.train.engine.runner import LAST, TrainRunner
+from robollm.train.engine.journal import CountProblems, Journal
+from robollm.train.engine.runner import BEST, LAST, TrainRunner, load
 from robollm.train.engine.select import Select
-from robollm.train.folder import prepare_folder, record
+from robollm.train.folder import CONFIG, prepare_folder, read_task, record
 from robollm.train.multitask import ManyData
 from robollm.train.parts import register_parts
 
@@ -78,10 +79,13 @@ def train(order: Order) -> dict[str, Any]:
     config = resolve(order)
     gpu = torch.cuda.is_available()
     if "RANK" in os.environ and not is_distributed():  # torchrun's
-        init_dist("pytorch", backend="nccl" if gpu else "gloo")
+        if gpu:
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        torch.distributed.init_process_group("nccl" if gpu else "gloo")
     resumed = prepare_folder(order.out, config, fresh=order.fresh)
     train_loader = _train_loader(config, order.workers)
-    val_loader = _val_loader(config, order.workers)
+    val = copy.deepcopy(config.get("val_dataloader"))
+    val_loader = _val_loader(val, order.workers) if val else None
     with _quiet():
         runner = _runner(order, config, train_loader, val_loader, resumed=resumed, gpu=gpu)
     journal = next(h for h in runner.hooks if isinstance(h, Journal))
@@ -102,6 +106,66 @@ def train(order: Order) -> dict[str, Any]:
         "selected_by": select.metric,
         "best": {"step": select.step, **select.metrics} if select.best is not None else None,
         "problems": journal.problems.counts,
+    }
+
+
+def evaluate(run: Path, data: Path, split: str, *, workers: int = 0) -> dict[str, Any]:
+    """Measure a run's best checkpoint on a split, by the metrics of its validation.
+
+    Args:
+        run: a run folder.
+        data: folder with ARMBench's folders.
+        split: "val" or "test".
+        workers: processes that read data.
+
+    Returns:
+        `metrics`, `step` of the checkpoint, and data problems by kind.
+
+    Raises:
+        ConfigError: if `run` is no run folder with a best checkpoint.
+    """
+    known, best = run / CONFIG, run / BEST
+    if not (known.is_file() and best.is_file()):
+        raise ConfigError(
+            f"{run} has no {CONFIG} and {BEST}", fix="give the --out of a `robollm train`"
+        )
+    config = Config.fromfile(str(known), import_custom_modules=False)
+    task = read_task(run)
+    register_parts(task)
+    cfgs.set_everywhere(config, "data_root", str(data), lambda m: "data_root" in m)
+    part = copy.deepcopy(config.val_dataloader)
+    for one in cfgs.walk(part):
+        if "split" in one:
+            one["split"] = split
+    loader = _val_loader(part, workers)
+    with _quiet(), tempfile.TemporaryDirectory() as held:
+        runner = TrainRunner(
+            model=copy.deepcopy(config.model),
+            work_dir=held,
+            val_dataloader=loader,
+            val_cfg={"type": "CheckedValLoop"},
+            val_evaluator=_evaluators(config),
+            default_hooks=dict.fromkeys(("checkpoint", "sampler_seed", "logger")),
+            custom_hooks=[{"type": "CountProblems"}],
+            visualizer={"type": "Visualizer", "vis_backends": []},
+            default_scope=_scope(task),
+            experiment_name=f"robollm-evaluate-{time.monotonic_ns()}",
+        )
+        runner.load_checkpoint(str(best))
+    counted = next(h for h in runner.hooks if isinstance(h, CountProblems)).problems
+    counted.merge(loader.dataset.problems)  # type: ignore[attr-defined]
+    try:
+        metrics = runner.val()
+    finally:
+        _close_logs()
+    step = load(best)["selected"]["step"]
+    return {
+        "run": str(run),
+        "task": task,
+        "split": split,
+        "step": step,
+        "metrics": {k: float(v) for k, v in metrics.items()},
+        "problems": counted.counts,
     }
 
 
@@ -140,14 +204,16 @@ def _train_loader(config: Config, workers: int) -> DataLoader[Any]:
     return DataLoader(dataset, batch_sampler=plan, num_workers=workers, collate_fn=collate)
 
 
-def _val_loader(config: Config, workers: int) -> DataLoader[Any] | None:
-    part = copy.deepcopy(config.get("val_dataloader"))
-    if not part:
-        return None
+def _val_loader(part: dict[str, Any], workers: int) -> DataLoader[Any]:
     dataset = DATASETS.build(part["dataset"])
     lengths = dataset.lengths if isinstance(dataset, ManyData) else [len(dataset)]
     plan = WholeBatches(lengths, part.get("batch_size", 1))
     return DataLoader(dataset, batch_sampler=plan, num_workers=workers, collate_fn=collate)
+
+
+def _scope(task: str) -> str:
+    """MMEngine imports a scope's package: the detector's only where there is one."""
+    return "mmdet" if task in ("segmentation", "multitask") else "mmengine"
 
 
 def _length(loader: DataLoader[Any] | None) -> int:
@@ -206,10 +272,20 @@ def _runner(
         resume=resumed,
         launcher="pytorch" if is_distributed() else "none",
         visualizer={"type": "Visualizer", "vis_backends": backends, "name": name},
-        default_scope="mmdet" if order.task in ("segmentation", "multitask") else "mmengine",
+        default_scope=_scope(order.task),
         randomness=dict(config.randomness),
         experiment_name=name,
-        cfg={"find_unused_parameters": config.get("find_unused_parameters", False)},
+        # MMEngine's own wrapper, but not tied to a GPU's number.
+        cfg={
+            "model_wrapper_cfg": {
+                "type": "MMDistributedDataParallel",
+                "device_ids": None,
+                "broadcast_buffers": False,
+                "find_unused_parameters": config.get("find_unused_parameters", False),
+            }
+        }
+        if is_distributed()
+        else None,
     )
 
 

@@ -39,6 +39,20 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
 
 
 @HOOKS.register_module()
+class CountProblems(Hook):  # type: ignore[misc]
+    """Counts the samples of a validation that can't be read."""
+
+    def __init__(self) -> None:
+        self.problems = Problems()
+
+    def after_val_iter(
+        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        """Count."""
+        self.problems.extend(data_batch["problems"])
+
+
+@HOOKS.register_module()
 class Journal(Hook):  # type: ignore[misc]
     """Writes down how a run goes.
 
@@ -111,6 +125,15 @@ class Journal(Hook):  # type: ignore[misc]
             self._sums.clear()
             self._add(row)
         self._say(runner, step)
+
+    def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
+        """What was summed up since the last line belongs to the next, also after a restart."""
+        checkpoint["journal"] = {key: list(values) for key, values in self._sums.items()}
+
+    def after_load_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
+        """Go on summing up."""
+        if runner._resume:
+            self._sums = {key: list(v) for key, v in checkpoint.get("journal", {}).items()}
 
     def _say(self, runner: Any, step: int) -> None:
         loss = [v for r in self._rows[-1:] for k, v in r.items() if k.split("/")[-1] == "loss"]

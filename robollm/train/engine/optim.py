@@ -65,7 +65,7 @@ class GuardedOptimWrapper(OptimWrapper):  # type: ignore[misc]
             NotFiniteError: if the loss or, once all is accumulated, a gradient is not finite.
         """
         if not torch.isfinite(loss):
-            raise NotFiniteError("loss", float(loss))
+            raise NotFiniteError("loss", float(loss.detach()))
         super().update_params(loss, step_kwargs, zero_kwargs)
 
     def backward(self, loss: Tensor, **options: Any) -> None:

@@ -1,0 +1,1 @@
+"""Small trainable parts, one set per task, on one frozen encoder."""

@@ -1,0 +1,1 @@
+"""The BEiT-3 vision encoder: sizes, modules, and reading of published checkpoints."""
