@@ -25,6 +25,7 @@ IMAGE_ROOT = "armbench-defects-image-0.1"
 VIDEO_ROOT = "armbench-defects-video-0.1"
 LABELS = ("multi_pick", "nominal", "package_defect")
 """Of images, in ARMBench's (alphabetical) class order."""
+NOMINAL = "nominal"
 VIDEO_LABELS = ("nominal", "open", "deconstruction")
 VIDEO_HW = (560, 1280)
 
@@ -33,13 +34,15 @@ VIDEO_HW = (560, 1280)
 class Image:
     """One image of an induct as it is on disk.
 
-    `box`: (x1, y1, x2, y2), px, of what is held; None: the whole image.
+    `box`: (x1, y1, x2, y2), px, of what is held; None: the whole image. `product`: Product-ID if
+    the annotation tells it, else "".
     """
 
     induct: str
     path: Path
     label: str
     box: tuple[int, int, int, int] | None
+    product: str = ""
 
 
 def write_images(

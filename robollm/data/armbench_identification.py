@@ -10,12 +10,15 @@ from __future__ import annotations
 import io
 import pickle
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
+import numpy as np
+
 from robollm.core.errors import ConfigError
 from robollm.data.armbench_files import VIEWS, read_object, write_bytes, write_json
+from robollm.data.problems import Problems
 
 ROOT = "armbench-object-id-0.1"
 SPLIT_FILE = "train-test-split.pickle"
@@ -28,13 +31,40 @@ class Pick:
     """One pick as it is on disk.
 
     `truth`: its Product-ID; `manifest`: the Product-IDs of its container; `views`: the pictures
-    that are there, by name without suffix.
+    that are there, by name without suffix; `titles`: what the container's list calls its products.
     """
 
     id: str
     truth: str
     manifest: tuple[str, ...]
     views: Mapping[str, Path]
+    titles: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Who learns and who is tested, by product; picks follow their true product.
+
+    Attributes:
+        products: "train", "val" and "test" -> Product-IDs, sorted.
+        picks: "train" (with those of validation) and "test" -> Pick-IDs as in the pickle.
+
+    Raises:
+        ConfigError: if a product is in two of the three.
+    """
+
+    products: Mapping[str, tuple[str, ...]]
+    picks: Mapping[str, tuple[str, ...]]
+
+    def __post_init__(self) -> None:
+        for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
+            both = sorted(set(self.products[one]) & set(self.products[other]))
+            if both:
+                raise ConfigError(
+                    f"{len(both)} products are in {one} and in {other}, first: {both[0]}; want "
+                    "none, or the score is of products that were learned",
+                    fix=f"correct {VALIDATION_FILE} and {SPLIT_FILE}",
+                )
 
 
 def write_pick(
@@ -121,6 +151,82 @@ def read_split(root: Path) -> dict[str, list[str]]:
     return {key: [str(one) for one in value[key]] for key in SPLIT_KEYS}
 
 
+def find_root(folder: Path) -> Path:
+    """The folder `ROOT`, given it or the one around it.
+
+    Raises:
+        ConfigError: if neither holds a split file.
+    """
+    for one in (folder / ROOT, folder):
+        if (one / SPLIT_FILE).is_file():
+            return one
+    raise ConfigError(
+        f"no {SPLIT_FILE} in {folder} nor in {folder / ROOT}",
+        fix="give the folder with ARMBench's identification data",
+    )
+
+
+def split_products(root: Path, problems: Problems, share: float = 0.1, seed: int = 0) -> Split:
+    """Split by product: `VALIDATION_FILE` if there is one, else a share of the training products.
+
+    Args:
+        root: the folder `ROOT`.
+        problems: gets products that ARMBench's own split trains on and tests: they only test.
+        share: of the training products that validate, at least one; without `VALIDATION_FILE`.
+        seed: of the draw; the same products come out every time and everywhere.
+
+    Raises:
+        ConfigError: if a file is damaged, or a validation product is not a training product.
+    """
+    lists = read_split(root)
+    test = set(lists["testset-objects"])
+    learn = set(lists["trainset-objects"])
+    for one in sorted(learn & test):
+        problems.note(
+            "product_in_train_and_test",
+            root / SPLIT_FILE,
+            f"product {one} is in trainset-objects and in testset-objects",
+            "left out of training",
+        )
+    learn -= test
+    path = root / VALIDATION_FILE
+    if path.is_file():
+        named = read_object(path).get("objects")
+        if not isinstance(named, list):
+            raise ConfigError(f"{path} has no list 'objects'", fix="remove it, or write it again")
+        val = {str(one) for one in named}
+        strange = sorted(val - learn)
+        if strange:
+            raise ConfigError(
+                f"{path} names {len(strange)} products that are not training products, "
+                f"first: {strange[0]}",
+                fix="remove it, or write it again",
+            )
+    else:
+        if not 0 < share < 1:
+            raise ConfigError(f"validation share is {share}, want 0 to 1", fix="try 0.1")
+        order = np.random.default_rng([seed, 1]).permutation(sorted(learn)).tolist()
+        val = set(order[: max(1, round(share * len(order)))])
+    products = {"train": learn - val, "val": val, "test": test}
+    return Split(
+        {name: tuple(sorted(ids)) for name, ids in products.items()},
+        {"train": tuple(lists["trainset"]), "test": tuple(lists["testset"])},
+    )
+
+
+def title(entry: Any) -> str:
+    """What a container's entry calls its product: `title`, else `description`, else any text.
+
+    ARMBench doesn't say how the keys inside an entry are named.
+    """
+    if isinstance(entry, str):
+        return entry
+    if not isinstance(entry, dict):
+        return ""
+    texts = {k: v for k, v in entry.items() if isinstance(v, str) and v}
+    return next((texts[k] for k in ("title", "name", "description", *texts) if k in texts), "")
+
+
 def read_pick(root: Path, pick: str) -> Pick:
     """Read one pick.
 
@@ -135,8 +241,69 @@ def read_pick(root: Path, pick: str) -> Pick:
             fix="fetch it again",
         )
     views = {n: folder / f"{n}.jpg" for n in VIEWS if (folder / f"{n}.jpg").is_file()}
-    manifest = tuple(read_object(folder / "container.json"))
-    return Pick(pick, annotation["GT_ID"], manifest, views)
+    container = read_object(folder / "container.json")
+    titles = {product: title(entry) for product, entry in container.items()}
+    return Pick(pick, annotation["GT_ID"], tuple(container), views, titles)
+
+
+def read_pick_or_note(root: Path, pick: str, problems: Problems) -> Pick | None:
+    """Read one pick of a folder that may be damaged; what is wrong goes to `problems`.
+
+    Kinds: `missing_pick` (ARMBench's pickle names picks without a folder), `unreadable_pick`,
+    `unreadable_container` (kept, with an empty manifest), `truth_not_in_manifest` (kept).
+
+    Returns:
+        None if the true product isn't known.
+    """
+    folder = root / "Picks" / pick
+    if not (folder / "annotation.json").is_file():
+        problems.note("missing_pick", folder, "no annotation.json")
+        return None
+    try:
+        found = read_pick(root, pick)
+    except ConfigError as e:
+        try:
+            truth = read_object(folder / "annotation.json").get("GT_ID")
+        except ConfigError:
+            truth = None
+        if not isinstance(truth, str):
+            problems.note("unreadable_pick", folder / "annotation.json", e.what)
+            return None
+        what = "kept, with an empty manifest"
+        problems.note("unreadable_container", folder / "container.json", e.what, what)
+        views = {n: folder / f"{n}.jpg" for n in VIEWS if (folder / f"{n}.jpg").is_file()}
+        return Pick(pick, truth, (), views)
+    if found.truth not in found.manifest:
+        problems.note(
+            "truth_not_in_manifest",
+            folder / "container.json",
+            f"GT_ID {found.truth} is not among {len(found.manifest)} products",
+            "kept; never right within its container",
+        )
+    return found
+
+
+def polygons(root: Path, pick: str, view: str) -> list[list[float]]:
+    """The outline of the picked object in one view.
+
+    Returns:
+        Polygons as (x0, y0, x1, y1, ...), px of that picture; empty if there is none.
+
+    Raises:
+        ConfigError: if the annotation is not readable.
+    """
+    annotation = read_object(root / "Picks" / pick / "annotation.json")
+    inner = annotation.get("segmentation")
+    found = inner.get(view) if isinstance(inner, dict) else annotation.get(view)
+    good = []
+    for one in found if isinstance(found, list) else []:
+        try:
+            flat = np.asarray(one, np.float64).ravel()
+        except (TypeError, ValueError):
+            continue
+        if flat.size >= 6 and flat.size % 2 == 0 and np.isfinite(flat).all():
+            good.append([float(v) for v in flat])
+    return good
 
 
 def read_picks(root: Path, ids: Sequence[str]) -> Iterator[Pick]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 
 from robollm.core.errors import ConfigError
+from robollm.train.beit3.settings import settings_of
 
 FOLDER = Path(__file__).resolve().parent / "configs"
 PREFIX = {
@@ -57,7 +59,7 @@ def load(task: str, name: str, changes: Sequence[str] = ()) -> Config:
     """
     path = find(task, name)
     try:
-        config = Config.fromfile(str(path), import_custom_modules=False)
+        config = Config.fromfile(str(path), lazy_import=False, import_custom_modules=False)
     except Exception as e:  # a config is the user's Python: anything may happen in it
         raise ConfigError(f"{path} can't be read: {type(e).__name__}: {e}") from e
     for change in changes:
@@ -66,11 +68,19 @@ def load(task: str, name: str, changes: Sequence[str] = ()) -> Config:
             raise ConfigError(
                 f"{change!r} is no KEY=VALUE", fix="for example train_cfg.max_steps=9"
             )
-        _change(config, key.strip(), DictAction._parse_iterable(value.strip()))
+        _change(config, key.strip(), _literal(value.strip()))
     missing = [k for k in WANTED if k not in config]
     if missing:
         raise ConfigError(f"{path} lacks {', '.join(missing)}", fix=f"see {FOLDER.name}/ for some")
     return config
+
+
+def _literal(text: str) -> Any:
+    """A Python literal, or the text itself."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
 
 
 def _change(config: Config, key: str, value: Any) -> None:
@@ -91,6 +101,50 @@ def _change(config: Config, key: str, value: Any) -> None:
         place[int(last)] = value
     else:
         place[last] = value
+
+
+def join_tasks(
+    size: str, *, turns: Mapping[str, float], batch_sizes: Mapping[str, int] | None = None
+) -> dict[str, Any]:
+    """Put the three tasks' configs of one size together, on the detector's encoder.
+
+    Args:
+        size: `small`, `base` or `large`.
+        turns: task -> share of the steps.
+        batch_sizes: task -> samples of its batches; those of the tasks' own configs if not given.
+
+    Returns:
+        `model`, `train_dataloader`, `val_dataloader`, `val_evaluator`; schedule and optimiser are
+        the caller's.
+    """
+    parts = {t: load(t, size) for t in turns}
+    detector = parts["segmentation"].model.to_dict()
+    encoder = {"type": "Beit3Encoder", **detector.pop("backbone")["encoder"]}
+    settings = {k: v for k, v in encoder.items() if k not in ("type", "init_checkpoint")}
+    dim = settings_of(settings.pop("variant"), **settings).dim
+    heads: dict[str, Any] = {}
+    plans, train, val, metrics = {}, {}, {}, {}
+    for task, part in parts.items():
+        loader = part.train_dataloader.to_dict()
+        size_of = {"batch_size": loader.get("batch_size", 1), **loader["batch_sampler"]}
+        plans[task] = {**size_of, **({"batch_size": batch_sizes[task]} if batch_sizes else {})}
+        train[task], val[task] = loader["dataset"], part.val_dataloader["dataset"].to_dict()
+        metrics[task] = part.val_evaluator.to_dict()
+        if task == "segmentation":
+            heads[task] = detector
+            continue
+        head = part.model["heads"][task].to_dict()
+        name = "dim" if "dim" in head else "in_channels"
+        heads[task] = {**head, name: dim}
+    return {
+        "model": {"type": "TaskModel", "encoder": encoder, "heads": heads},
+        "train_dataloader": {
+            "dataset": {"type": "ManyData", "datasets": train},
+            "batch_sampler": {"type": "AlternatingBatches", "plans": plans, "turns": dict(turns)},
+        },
+        "val_dataloader": {"batch_size": 16, "dataset": {"type": "ManyData", "datasets": val}},
+        "val_evaluator": metrics,
+    }
 
 
 def walk(value: Any) -> Iterator[dict[str, Any]]:

@@ -8,7 +8,7 @@ _ENGINE = ("engine.journal", "engine.layer_decay", "engine.loops", "engine.optim
            "engine.runner", "engine.select", "multitask", "model", "beit3.encoder")  # fmt: skip
 _TASKS = {
     "segmentation": ("detector.backbone", "detector.simple_fpn", "detector.totes",
-                     "detector.metric", "detector.tote_rcnn"),
+                     "detector.metric", "detector.cascade"),
     "identification": ("losses.modules", "identification.data", "identification.batches",
                        "identification.head", "identification.metric"),
     "defects": ("defects.data", "defects.batches", "defects.head", "defects.metric"),

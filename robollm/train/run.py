@@ -6,10 +6,13 @@ import contextlib
 import copy
 import io
 import logging
+import math
 import os
+import resource
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,14 +100,19 @@ def train(order: Order) -> dict[str, Any]:
     finally:
         journal.close()
         _close_logs()
+    steps = runner.iter - journal.first_step
     return {
         "run": str(order.out),
         "task": order.task,
         "steps": runner.iter,
-        "steps_of_this_run": runner.iter - journal.first_step,
+        "steps_of_this_run": steps,
         "seconds": round(time.monotonic() - began, 1),
+        "cpu_seconds": round(time.process_time(), 1),
+        "cpu_seconds_per_step": round(journal.cpu_seconds / max(1, steps), 5),
+        "peak_rss_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+        "trained_parameters": sum(p.numel() for p in runner.model.parameters() if p.requires_grad),
         "selected_by": select.metric,
-        "best": {"step": select.step, **select.metrics} if select.best is not None else None,
+        "best": _finite({"step": select.step, **select.metrics}) if select.metrics else None,
         "problems": journal.problems.counts,
     }
 
@@ -164,9 +172,14 @@ def evaluate(run: Path, data: Path, split: str, *, workers: int = 0) -> dict[str
         "task": task,
         "split": split,
         "step": step,
-        "metrics": {k: float(v) for k, v in metrics.items()},
+        "metrics": _finite(metrics),
         "problems": counted.counts,
     }
+
+
+def _finite(values: Mapping[str, float]) -> dict[str, float | None]:
+    """JSON has no number for what could not be measured."""
+    return {k: v if math.isfinite(v) else None for k, v in values.items()}
 
 
 def resolve(order: Order) -> Config:
@@ -204,6 +217,24 @@ def _train_loader(config: Config, workers: int) -> DataLoader[Any]:
     return DataLoader(dataset, batch_sampler=plan, num_workers=workers, collate_fn=collate)
 
 
+def _schedules(config: Config, loader: DataLoader[Any]) -> list[dict[str, Any]] | None:
+    """The schedules; a `begin` or `end` that is a float is a share of all steps."""
+    given = copy.deepcopy(config.get("param_scheduler"))
+    if not given:
+        return None
+    cfg = config.train_cfg
+    plan: Any = loader.batch_sampler
+    steps = cfg.get("max_steps") or max(1, round(cfg.get("max_epochs", 0) * len(plan)))
+    schedules = [given] if isinstance(given, dict) else list(given)
+    for one in schedules:
+        for key in ("begin", "end"):
+            if isinstance(one.get(key), float):
+                one[key] = round(one[key] * steps)
+        if "end" in one:
+            one["end"] = max(one["end"], one.get("begin", 0) + 1)
+    return schedules
+
+
 def _val_loader(part: dict[str, Any], workers: int) -> DataLoader[Any]:
     dataset = DATASETS.build(part["dataset"])
     lengths = dataset.lengths if isinstance(dataset, ManyData) else [len(dataset)]
@@ -239,11 +270,12 @@ def _runner(
     gpu: bool,
 ) -> TrainRunner:
     out = str(order.out)
+    selected = config.select["metric"]
     name = f"robollm-{order.task}-{time.monotonic_ns()}"  # MMEngine keeps loggers by name
     hooks = [
         {"type": "Journal", "folder": out, "every": config.get("log_every", 20),
          "title": f"{order.task} {order.out.name}",
-         "shown": config.get("shown", [config.select["metric"]])},
+         "shown": config.get("shown", selected if isinstance(selected, list) else [selected])},
         {"type": "KeepLast", "folder": out, "every": config.get("keep_every", 200)},
         {"type": "Select", "folder": out, **config.select},
         *copy.deepcopy(config.get("custom_hooks", [])),
@@ -265,7 +297,7 @@ def _runner(
         train_cfg=dict(config.train_cfg),
         **(validation if val_loader is not None else {}),
         optim_wrapper={**copy.deepcopy(config.optim_wrapper), "device": "cuda" if gpu else "cpu"},
-        param_scheduler=copy.deepcopy(config.get("param_scheduler")),
+        param_scheduler=_schedules(config, train_loader),
         default_hooks=default_hooks,
         custom_hooks=hooks,
         load_from=f"{out}/{LAST}" if resumed else None,

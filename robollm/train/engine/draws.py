@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, final
 import numpy as np
 import torch
 from mmengine.dist import get_rank, get_world_size
+from mmengine.registry import DATA_SAMPLERS
 from torch.utils.data import Dataset, Sampler
 
 from robollm.core.errors import ConfigError, FrameError
@@ -154,6 +155,7 @@ class Batches(Sampler[list[Draw]], ABC):
             yield self.batch(step)
 
 
+@DATA_SAMPLERS.register_module()
 class ShuffledBatches(Batches):
     """Every sample once per epoch, in an order of that epoch; what is left over meets the next."""
 

@@ -78,6 +78,12 @@ class Journal(Hook):  # type: ignore[misc]
         self._bar: Progress | None = None
         self._begun = self._said = self._lap = 0.0
         self.first_step = 0
+        self.cpu_seconds = 0.0
+        self._cpu = 0.0
+
+    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+        """Start the clock of the step itself: forward, backward, update, without reading data."""
+        self._cpu = time.process_time()
 
     def before_train(self, runner: Any) -> None:
         """Go on where the checkpoint was: what was written after it belongs to nobody now."""
@@ -104,6 +110,7 @@ class Journal(Hook):  # type: ignore[misc]
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
         """Sum up; now and then write."""
+        self.cpu_seconds += time.process_time() - self._cpu
         step = batch_idx + 1
         self.problems.extend(data_batch["problems"])
         prefix = f"{data_batch['task']}/" if data_batch["task"] else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ class Select(Hook):  # type: ignore[misc]
 
     Args:
         folder: the run folder.
-        metric: name of a validation metric.
+        metric: name of a validation metric, or several names: their mean.
         rule: `greater` or `less` is better.
         patience: stop after so many validations without a new best; 0: never.
         least: a new best is better by more than this.
@@ -33,7 +34,7 @@ class Select(Hook):  # type: ignore[misc]
     def __init__(
         self,
         folder: str,
-        metric: str,
+        metric: str | Sequence[str],
         rule: str = "greater",
         patience: int = 5,
         least: float = 0.0,
@@ -41,7 +42,9 @@ class Select(Hook):  # type: ignore[misc]
         if rule not in ("greater", "less"):
             raise ConfigError(f"select.rule is {rule!r}, want 'greater' or 'less'")
         self._path = Path(folder) / BEST
-        self.metric, self.rule = metric, rule
+        self._names = [metric] if isinstance(metric, str) else list(metric)
+        self.metric = metric if isinstance(metric, str) else f"mean of {', '.join(metric)}"
+        self.rule = rule
         self._patience, self._least = patience, least
         self.best: float | None = None
         self.step = 0
@@ -51,12 +54,13 @@ class Select(Hook):  # type: ignore[misc]
     def after_val_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
         """Compare, keep, count."""
         found = {k: float(v) for k, v in (metrics or {}).items()}
-        if self.metric not in found:
+        missing = [name for name in self._names if name not in found]
+        if missing:
             raise ConfigError(
-                f"select.metric is {self.metric!r}; validation gave {', '.join(sorted(found))}",
+                f"select.metric is {missing[0]!r}; validation gave {', '.join(sorted(found))}",
                 fix="set select.metric to one of these",
             )
-        value = found[self.metric]
+        value = sum(found[name] for name in self._names) / len(self._names)
         sign = 1.0 if self.rule == "greater" else -1.0
         if not math.isfinite(value):
             runner.logger.warning(f"{self.metric} is {value} at step {runner.iter}: not selected")

@@ -1,0 +1,302 @@
+"""Which loss, adapters or not, one encoder or three: a small study on a simulated dataset.
+
+`python bench/train_study.py --data D --runs R` trains every row with three seeds, two runs of one
+thread side by side, measures the checkpoint that validation chose on the test split (other
+products, other inducts), and writes results/train_study.json. It goes on where it was stopped, and
+`--report` only sums up what is there. Every row has its `robollm train` command.
+
+Conditions that all rows share: the same encoder, steps, batches, augmentation and learning rate
+within a group; what differs is in the row's name. Intervals are 95 % of Student's t over seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import math
+import os
+import shlex
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+OUT = ROOT / "results" / "train_study.json"
+SEEDS = (0, 1, 2)
+STUDENT_T = {1: math.nan, 2: 12.706, 3: 4.303}  # 97.5 %, n - 1 degrees of freedom
+LIBRARIES = ("torch", "mmdet", "onedl-mmengine", "numpy", "opencv-python-headless")
+SHOWN = {
+    "identification": ("recall@1_container", "recall@3_container", "recall@1_all"),
+    "defects": ("mean_recall", "combined_auc"),
+    "segmentation": ("object_only_mask_mAP50", "object_only_box_mAP50"),
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the study.
+
+    Attributes:
+        group: rows of a group are compared with each other.
+        name: what is special about it.
+        task: what is trained.
+        config: its config.
+        changes: `KEY=VALUE` of `--set`.
+        init: row whose run of the same seed the encoder starts from.
+    """
+
+    group: str
+    name: str
+    task: str
+    config: str
+    changes: tuple[str, ...] = ()
+    init: str = ""
+
+    @property
+    def slug(self) -> str:
+        """Its folder."""
+        words = f"{self.group} {self.name}".lower()
+        return "".join(c if c.isalnum() else "-" for c in words).strip("-")
+
+
+def rows(steps: int) -> list[Row]:
+    """All rows; `steps` of the loss rows, the others follow from it."""
+    loss = "model.heads.identification.loss"
+    length = (f"train_cfg.max_steps={steps}", f"train_cfg.val_steps={max(1, steps // 4)}")
+    kinds = {"InfoNCE": "", "LaCViT": "-lacvit", "CLCE": "-clce", "SCL-RHE": "-scl-rhe"}
+    noise = ("0.0", "0.05", "0.2")
+    out = []
+    for (kind, part), wrong in itertools.product(kinds.items(), noise):
+        out.append(
+            Row(
+                "losses",
+                f"{kind}, {float(wrong):.0%} wrong labels",
+                "identification",
+                f"identification{part}_beit3-small_armbench",
+                (*length, f"train_dataloader.dataset.label_noise={wrong}"),
+            )
+        )
+    out += [
+        Row("similarity", f"InfoNCE, {transform}", "identification", "small",
+            (*length, f"{loss}.transform={transform}"))
+        for transform in ("sine", "sigmoid", "sigmoid_shifted")
+    ]  # fmt: skip
+    start = "losses InfoNCE, 0% wrong labels"
+    half = (f"train_cfg.max_steps={steps}", f"train_cfg.val_steps={max(1, steps // 4)}")
+    out += [
+        Row("adapters", "full fine-tuning", "defects", "small", half, start),
+        Row("adapters", "MultiWay-Adapters", "defects", "small",
+            (*half, "model.adapters={'extractor': 64, 'enhancer': 128}"), start),
+        Row("adapters", "head alone", "defects", "small", (*half, "model.frozen=True"), start),
+        Row("adapters", "full, from random weights", "defects", "small", half),
+    ]  # fmt: skip
+    out += shared_or_separate(steps)
+    return out
+
+
+def shared_or_separate(steps: int) -> list[Row]:
+    """One encoder for three tasks against three: the same encoder, steps and batches per task."""
+    canvas = ("canvas_hw=(192,256)", "min_area=80.0")
+    cells = [f"train_dataloader.dataset.{c}" for c in canvas]
+    cells += [f"val_dataloader.dataset.{c}" for c in canvas]
+    several = [c.replace("dataset.", "dataset.datasets.segmentation.") for c in cells]
+    totes, others = steps, steps // 2
+    encoder = "'variant': 'tiny', 'depth': 6"
+    wide = [f"model.{k}=128" for k in ("neck.in_channels",)]
+    adam = (
+        "optim_wrapper.optimizer.lr=5e-4",
+        "optim_wrapper.amp=bfloat16",
+        "optim_wrapper.clip_grad.max_norm=5.0",
+        "custom_hooks=[]",
+    )
+
+    def length(n: int) -> tuple[str, ...]:
+        return (f"train_cfg.max_steps={n}", f"train_cfg.val_steps={max(1, n // 3)}")
+
+    return [
+        Row("backbones", "one for three tasks", "multitask", "small",
+            (*length(totes + 2 * others), *several, *adam,
+             f"model.encoder={{'type': 'Beit3Encoder', {encoder}}}",
+             "model.heads.segmentation.neck.in_channels=128",
+             "model.heads.identification.dim=128", "model.heads.defects.in_channels=128",
+             "train_dataloader.batch_sampler.turns="
+             f"{{'segmentation': {totes}, 'identification': {others}, 'defects': {others}}}")),
+        Row("backbones", "own: segmentation", "segmentation", "small",
+            (*length(totes), *cells, *adam, *wide,
+             f"model.backbone.encoder={{'type': 'Beit3Encoder', {encoder}}}")),
+        Row("backbones", "own: identification", "identification", "small",
+            (*length(others), *adam, "model.encoder.depth=6")),
+        Row("backbones", "own: defects", "defects", "small",
+            (*length(others), *adam, "model.encoder.depth=6", "model.encoder.drop_path=0.0")),
+    ]  # fmt: skip
+
+
+class Study:
+    """Runs rows and sums them up."""
+
+    def __init__(self, data: Path, runs: Path, steps: int) -> None:
+        self.data, self.runs = data, runs
+        self.rows = rows(steps)
+
+    def folder(self, row: Row, seed: int) -> Path:
+        """The run folder of a row's seed."""
+        return self.runs / f"{row.slug}-{seed}"
+
+    def command(self, row: Row, seed: int) -> list[str]:
+        """The row's `robollm train`."""
+        words = ["train", row.task, "--config", row.config, "--data", str(self.data),
+                 "--out", str(self.folder(row, seed)), "--seed", str(seed)]  # fmt: skip
+        for change in row.changes:
+            words += ["--set", change]
+        if row.init:
+            start = next(r for r in self.rows if f"{r.group} {r.name}" == row.init)
+            words += ["--init", str(self.folder(start, seed) / "best.pth")]
+        return words
+
+    def run(self, row: Row, seed: int) -> None:
+        """Train and measure, unless that was done."""
+        done = self.folder(row, seed) / "study.json"
+        if done.is_file():
+            return
+        began = time.monotonic()
+        trained = self._call(self.command(row, seed))
+        measured = self._call(
+            ["train", "evaluate", str(self.folder(row, seed)), "--data", str(self.data)]
+        )
+        for name in ("last.pth",):  # only the best is needed from here on
+            (self.folder(row, seed) / name).unlink(missing_ok=True)
+        done.write_text(json.dumps({"train": trained, "test": measured}))
+        print(f"{row.group}: {row.name}, seed {seed}: {time.monotonic() - began:.0f} s", flush=True)
+
+    def _call(self, words: list[str]) -> Any:
+        program = [sys.executable, "-m", "robollm.cli.main", *words]
+        env = {**os.environ, "OMP_NUM_THREADS": "1"}
+        result = subprocess.run(program, env=env, capture_output=True, text=True, check=False)
+        if result.returncode:
+            raise RuntimeError(f"{shlex.join(words)}\n{result.stderr[-2000:]}")
+        return json.loads(result.stdout.strip().splitlines()[-1])
+
+    def run_all(self, groups: Sequence[str], processes: int) -> None:
+        """Run what is missing: first what others start from, seed by seed."""
+        wanted = [r for r in self.rows if not groups or r.group in groups]
+        for later in (False, True):
+            jobs = [(r, s) for s in SEEDS for r in wanted if bool(r.init) == later]
+            with ThreadPoolExecutor(processes) as pool:
+                for one in [pool.submit(self.run, row, seed) for row, seed in jobs]:
+                    one.result()
+
+    def report(self) -> dict[str, Any]:
+        """What is there, row by row."""
+        groups: dict[str, dict[str, Any]] = {}
+        for row in self.rows:
+            found = []
+            for seed in SEEDS:
+                path = self.folder(row, seed) / "study.json"
+                if path.is_file():
+                    found.append(json.loads(path.read_text()))
+            if found:
+                groups.setdefault(row.group, {})[row.name] = self._line(row, found)
+        return groups
+
+    def _line(self, row: Row, found: list[dict[str, Any]]) -> dict[str, Any]:
+        tests = [f["test"]["metrics"] for f in found]
+        values = {}
+        for key in tests[0]:
+            plain = key.rpartition("/")[2]
+            if any(plain in names for names in SHOWN.values()):
+                values[key] = interval([t[key] for t in tests])
+        trained = [f["train"] for f in found]
+        command = shlex.join(["robollm", *self.command(row, 0)])
+        for path, name in ((str(self.data), "DATA"), (str(self.runs), "RUNS")):
+            command = command.replace(path, name)
+        return {
+            "command": command.replace("--seed 0", "--seed SEED").replace("-0 ", "-SEED "),
+            "seeds": len(found),
+            "test": values,
+            "trained_parameters": trained[0]["trained_parameters"],
+            "steps": trained[0]["steps"],
+            "cpu_s": interval([t["cpu_seconds"] for t in trained]),
+            "cpu_s_per_step": interval([t["cpu_seconds_per_step"] for t in trained]),
+            "peak_rss_mib": interval([t["peak_rss_mib"] for t in trained]),
+        }
+
+
+def interval(values: list[float]) -> dict[str, Any]:
+    """Mean, half width of the 95 % interval, and the values."""
+    n = len(values)
+    half = STUDENT_T[n] * statistics.stdev(values) / math.sqrt(n) if n > 1 else None
+    return {
+        "mean": round(statistics.fmean(values), 4),
+        "half_width_95": None if half is None else round(half, 4),
+        "values": [round(v, 4) for v in values],
+    }
+
+
+def conditions(data: Path) -> dict[str, Any]:
+    """Machine, versions, data."""
+    card = json.loads((data / "card.json").read_text())
+    model = [x for x in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in x]
+    return {
+        "cpu": model[0].partition(":")[2].strip() if model else "unknown",
+        "cores": os.cpu_count(),
+        "threads_per_run": 1,
+        "runs_side_by_side": 2,
+        "python": ".".join(map(str, sys.version_info[:3])),
+        **{name: version(name) for name in LIBRARIES},
+        "dataset": card["command"],
+        "dataset_robollm": card["robollm"],
+    }
+
+
+def show(groups: dict[str, dict[str, Any]]) -> None:
+    """Print the rows."""
+    for group, lines in groups.items():
+        print(f"\n{group}")
+        for name, line in lines.items():
+            values = ", ".join(
+                f"{k} {v['mean']:.3f} +- {v['half_width_95'] or math.nan:.3f}"
+                for k, v in line["test"].items()
+            )
+            cost = f"{line['cpu_s']['mean']:.0f} CPU s, {line['peak_rss_mib']['mean']:.0f} MiB"
+            print(f"  {name}: {values} ({line['seeds']} seeds, {cost})")
+
+
+def main() -> None:
+    """Run and report."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--runs", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--group", action="append", default=[])
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--report", action="store_true")
+    args = parser.parse_args()
+    study = Study(args.data, args.runs, args.steps)
+    if not args.report:
+        study.run_all(args.group, args.processes)
+    groups = study.report()
+    show(groups)
+    OUT.write_text(
+        json.dumps(
+            {
+                "command": "python bench/train_study.py --data DATA --runs RUNS "
+                f"--steps {args.steps}",
+                "conditions": conditions(args.data),
+                "groups": groups,
+            },
+            indent=1,
+        )
+        + "\n"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,252 @@
+"""ARMBench's defect images as training and evaluation read them: splits, and what is unusable.
+
+Nothing here stops at a bad file: it is skipped, named and counted. Contradictions between the lists
+do stop.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from robollm.core.errors import ConfigError, FrameError
+from robollm.data.armbench_defects import LABELS, NOMINAL, Image, read_list
+from robollm.data.armbench_files import read_object
+from robollm.data.images import image_size
+from robollm.data.problems import Problems
+
+SPLITS = ("train", "val", "test")
+PRODUCT_KEYS = ("product_id", "product", "GT_ID")
+"""Of an image's annotation, where its product may be named."""
+
+
+def _numbers(value: Any) -> tuple[float, ...]:
+    """The numbers of a list; () if it is none."""
+    try:
+        numbers = tuple(float(v) for v in value)
+    except (TypeError, ValueError):
+        return ()
+    return numbers if np.isfinite(numbers).all() else ()
+
+
+def _outlines(value: Any) -> tuple[tuple[float, ...], ...]:
+    rings = [_numbers(ring) for ring in value] if isinstance(value, list) else []
+    return tuple(ring for ring in rings if len(ring) >= 6 and len(ring) % 2 == 0)
+
+
+def _held(
+    file: Path, annotation: Mapping[str, Any], size: tuple[int, int], problems: Problems
+) -> tuple[int, int, int, int] | None:
+    """The box within the image, of the polygons if there is none; None: the whole image.
+
+    Raises:
+        FrameError: if the box has no pixel of the image, or is no box.
+    """
+    height, width = size
+    value, kind = _numbers(annotation.get("box", ())), "outside_box"
+    if not value and "box" not in annotation:
+        points = [np.reshape(ring, (-1, 2)) for ring in _outlines(annotation.get("polygons"))]
+        if not points:
+            problems.note("no_box", file, "neither box nor polygons", "the whole image taken")
+            return None
+        corners = np.concatenate(points)
+        value = (*np.floor(corners.min(axis=0)), *np.ceil(corners.max(axis=0)))
+    if len(value) == 4 and not any(value):
+        return None
+    if len(value) != 4 or value[2] <= value[0] or value[3] <= value[1]:
+        text = str(annotation.get("box"))[:80]
+        raise FrameError(f"the box is {text}, want x1, y1, x2, y2", kind="bad_box")
+    x1, y1, x2, y2 = (int(v) for v in value)
+    inside = (max(x1, 0), max(y1, 0), min(x2, width), min(y2, height))
+    what = f"the box {[x1, y1, x2, y2]} is not within the image of {width}x{height} px"
+    if inside[2] <= inside[0] or inside[3] <= inside[1]:
+        raise FrameError(what, kind=kind)
+    if inside != (x1, y1, x2, y2):
+        problems.note(kind, file, what, "clipped")
+    return inside
+
+
+def _read_one(induct: str, file: Path, problems: Problems) -> Image | None:
+    """Read an annotation and the head of its image; None, and a problem, if it can't be used."""
+    try:
+        annotation = json.loads(file.read_bytes())
+    except (OSError, ValueError) as e:
+        line = getattr(e, "lineno", 1)
+        problems.note("bad_json", f"{file}:{line}", f"not readable JSON: {e}")
+        return None
+    if not isinstance(annotation, dict) or not annotation.get("label"):
+        problems.note("no_label", file, f"no label in {str(annotation)[:80]}")
+        return None
+    label = str(annotation["label"])
+    if label not in LABELS:
+        problems.note("unknown_label", file, f"label {label!r}, want one of {', '.join(LABELS)}")
+        return None
+    path = file.with_suffix(".jpg")
+    try:
+        box = _held(file, annotation, image_size(path), problems)
+    except FrameError as e:
+        problems.note(e.kind, file, e.what)
+        return None
+    product = next((str(annotation[k]) for k in PRODUCT_KEYS if annotation.get(k)), "")
+    return Image(induct, path, label, box, product)
+
+
+def scan_images(root: Path, inducts: Sequence[str], problems: Problems) -> dict[str, list[Image]]:
+    """Read the images of inducts; what can't be used is skipped and noted, nothing is raised.
+
+    Args:
+        root: the folder `IMAGE_ROOT`.
+        inducts: their ids.
+        problems: gets `missing_induct`, `empty_induct`, `bad_json` (with its line), `no_label`,
+            `unknown_label`, `no_annotation`, `bad_box`, `outside_box` (clipped; skipped when
+            nothing is left), `no_box`, and what `robollm.data.images.image_size` finds.
+
+    Returns:
+        Induct -> images in order of time; inducts without any are left out. Boxes lie within
+        their image.
+    """
+    found: dict[str, list[Image]] = {}
+    for induct in inducts:
+        folder = root / "data" / induct
+        if not folder.is_dir():
+            problems.note("missing_induct", f"induct {induct}", f"there is no {folder}")
+            continue
+        files = {p.stem for p in folder.iterdir() if p.suffix in (".json", ".jpg")}
+        images = []
+        for stem in sorted(files, key=lambda name: (len(name), name)):
+            file = folder / f"{stem}.json"
+            if not file.is_file():
+                problems.note("no_annotation", file.with_suffix(".jpg"), f"there is no {file.name}")
+            elif image := _read_one(induct, file, problems):
+                images.append(image)
+        if images:
+            found[induct] = images
+        else:
+            problems.note("empty_induct", f"induct {induct}", f"no usable image in {folder}")
+    return found
+
+
+def read_mask(image: Image, hw: tuple[int, int]) -> NDArray[np.bool_]:
+    """Draw the outlines of what is held, all of them together.
+
+    Args:
+        image: its annotation is read again; outlines of a whole dataset fill gigabytes.
+        hw: height and width of the image, px.
+
+    Returns:
+        (H, W) bool.
+
+    Raises:
+        FrameError: of kind `no_polygon`, if there is none, or the annotation can't be read.
+    """
+    file = image.path.with_suffix(".json")
+    try:
+        rings = _outlines(read_object(file).get("polygons"))
+    except ConfigError as e:
+        raise FrameError(e.what, kind="no_polygon", fix=e.fix) from e
+    if not rings:
+        raise FrameError(
+            f"{file} has no polygon of 3 points or more", kind="no_polygon", fix="crop by box"
+        )
+    mask = np.zeros(hw, np.uint8)
+    for ring in rings:  # one by one: together OpenCV would leave out what two of them share
+        cv2.fillPoly(mask, [np.rint(np.reshape(ring, (-1, 1, 2))).astype(np.int32)], 1)
+    return mask.astype(bool)
+
+
+def worst(labels: Sequence[str]) -> str:
+    """The label of an induct: a defect if any image has one; the more frequent of two.
+
+    A tie goes to the first in `LABELS`.
+    """
+    count = Counter(label for label in labels if label != NOMINAL)
+    return max(count, key=lambda label: (count[label], -LABELS.index(label)), default=NOMINAL)
+
+
+def read_split(root: Path, split: str, problems: Problems) -> tuple[list[str], bool]:
+    """Read the inducts of a split.
+
+    Args:
+        root: the folder `IMAGE_ROOT`.
+        split: "train", "val" or "test".
+        problems: gets `repeated_induct`.
+
+    Returns:
+        The inducts, and whether they are the final ones: without a `val.csv`, "train" and "val"
+        are both all of `train.csv`, still to be split (`split_inducts`).
+
+    Raises:
+        ConfigError: if a list is missing, or an induct is in two splits.
+    """
+    if split not in SPLITS:
+        raise ConfigError(f"split is {split!r}, want one of {', '.join(SPLITS)}")
+    lists: dict[str, list[str]] = {}
+    for name in SPLITS:
+        file = root / f"{name}.csv"
+        if name != "val" or file.is_file():
+            ids = read_list(file)
+            lists[name] = list(dict.fromkeys(ids))
+            for one in sorted(k for k, n in Counter(ids).items() if n > 1):
+                problems.note("repeated_induct", file, f"{one} is listed twice", "read once")
+    tested = set(lists["test"])
+    for name in ("val", "train"):  # those of val.csv are in train.csv, too
+        both = [one for one in lists.get(name, ()) if one in tested]
+        if both:
+            raise ConfigError(
+                f"induct {both[0]} is in {name}.csv and in test.csv of {root}"
+                + (f", and {len(both) - 1} more" if both[1:] else ""),
+                fix="an induct belongs to one split: remove it from one of the files",
+            )
+    if "val" not in lists:
+        return (lists["test"], True) if split == "test" else (lists["train"], False)
+    kept = set(lists["val"])
+    lists["train"] = [one for one in lists["train"] if one not in kept]
+    return lists[split], True
+
+
+def split_inducts(
+    labels: Mapping[str, str], share: float, seed: int
+) -> tuple[list[str], list[str]]:
+    """Split inducts into training and validation, each label by itself.
+
+    Args:
+        labels: induct -> its `worst` label.
+        share: of validation, 0 to 1; at least one induct of a label that has two.
+        seed: of the choice, which doesn't depend on the order of `labels`.
+    """
+    chosen: set[str] = set()
+    for number, label in enumerate(LABELS):
+        ids = sorted(one for one, its in labels.items() if its == label)
+        count = min(max(round(share * len(ids)), 1), len(ids) - 1) if len(ids) > 1 else 0
+        order = np.random.default_rng([seed, number]).permutation(len(ids))
+        chosen |= {ids[i] for i in order[:count]}
+    return [i for i in labels if i not in chosen], [i for i in labels if i in chosen]
+
+
+def read_products(file: Path, problems: Problems) -> dict[str, str]:
+    """Read induct -> Product-ID from our simulator's `truth.jsonl`; none if there is no file.
+
+    Args:
+        file: lines of JSON with `id` and `product_id`.
+        problems: gets `bad_json`, with the line.
+    """
+    products: dict[str, str] = {}
+    if not file.is_file():
+        return products
+    with file.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                row = json.loads(line)
+            except ValueError as e:
+                problems.note("bad_json", f"{file}:{number}", f"not readable JSON: {e}")
+                continue
+            if isinstance(row, dict) and row.get("id") and row.get("product_id"):
+                products[str(row["id"])] = str(row["product_id"])
+    return products

@@ -1,0 +1,8 @@
+"""All images of an induct together: features pooled over time, and each image's own label."""
+
+_base_ = "defects_beit3-base_armbench.py"
+
+model = {"heads": {"defects": {"pool": "attention", "frame_weight": 0.5}}}
+train_dataloader = {"batch_size": 16, "dataset": {"frames": 4}}
+val_dataloader = {"batch_size": 16, "dataset": {"frames": 4}}
+select = {"metric": "sequence_combined_auc"}

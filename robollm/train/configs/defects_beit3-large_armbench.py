@@ -1,0 +1,11 @@
+"""RoboLLM-L; see the base config.
+
+Init with a published BEiT-3 file: --init beit3_large_patch16_224.pth
+"""
+
+_base_ = "defects_beit3-base_armbench.py"
+
+model = {
+    "encoder": {"variant": "large", "checkpointing": True},
+    "heads": {"defects": {"in_channels": 1024}},
+}

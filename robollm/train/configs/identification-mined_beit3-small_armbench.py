@@ -1,0 +1,14 @@
+"""Hard negatives are the products that the model itself confuses, instead of families by title."""
+
+_base_ = "identification_beit3-small_armbench.py"
+
+train_dataloader = {
+    "batch_sampler": {
+        "_delete_": True,
+        "type": "MinedBatches",
+        "share": 0.5,
+        "group": 4,
+        "keep": 16,
+    }
+}
+custom_hooks = [{"type": "MineNegatives", "every": 50, "ahead": 16}]

@@ -1,0 +1,1 @@
+"""Defects of what is held: multi-picks and damaged packages (ARMBench; thesis section 8.3)."""

@@ -1,0 +1,241 @@
+"""ARMBench's defect images as samples: crops, sequences of one induct, and reference pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.registry import DATASETS
+from numpy.typing import NDArray
+from torch import Tensor
+
+from robollm.core.errors import ConfigError, FrameError
+from robollm.data.armbench_defects import IMAGE_ROOT, LABELS, Image
+from robollm.data.armbench_defects_scan import (
+    read_mask,
+    read_split,
+    scan_images,
+    split_inducts,
+    worst,
+)
+from robollm.data.images import read_image
+from robollm.data.problems import Problem
+from robollm.train.defects.references import References
+from robollm.train.engine.augment import MEAN_COLOUR, Augment
+from robollm.train.engine.draws import Sample, TaskData
+
+CROPS = ("box", "mask", "image")
+
+
+def _chw(rgb: NDArray[np.uint8]) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(rgb.transpose(2, 0, 1)))
+
+
+def find_root(data_root: Path | str) -> Path:
+    """The folder with `train.csv`: `armbench-defects-image-0.1` in `data_root`, or itself.
+
+    Raises:
+        ConfigError: if there is none.
+    """
+    for root in (Path(data_root) / IMAGE_ROOT, Path(data_root)):
+        if (root / "train.csv").is_file():
+            return root
+    raise ConfigError(
+        f"{data_root or 'no folder'} is given as data, want a folder that holds {IMAGE_ROOT}",
+        fix="give the folder with --data",
+    )
+
+
+@DATASETS.register_module()
+class DefectData(TaskData):
+    """Images of ARMBench's defect folder, or sequences of the images of one induct.
+
+    A sample's `inputs` are `images` (T, 3, S, S) uint8 RGB, `present` (T,) bool, and with
+    `reference` also `reference` (3, S, S) uint8 and `has_reference` () bool. What is absent is 0.
+    Its `data_samples` are a dict: `label`, `induct`, `images` (names of those present, in order of
+    time), `frame_labels` (of those). Labels are indices of `LABELS`.
+
+    Validation is `val.csv` if there is one; else a share of the inducts of `train.csv`, each label
+    by itself, the same for the same seed. An induct is never in two splits.
+
+    Args:
+        data_root: folder that holds `armbench-defects-image-0.1`.
+        split: "train", "val" or "test".
+        size: side S of the square input, px.
+        crop: "box": the annotated box; "mask": the box, and what is outside of the polygons gets
+            the mean colour; "image": the whole image.
+        margin: widens the box on every side by this share of the box's own side.
+        frames: most images of an induct in a sample. 1: every image is a sample with its own
+            label. More: every induct is one, its label the worst of all its images (any defect
+            over nominal, the more frequent of two defects, a tie to the first of `LABELS`).
+            Of an induct with more images, training sees a random choice, evaluation images
+            evenly spread over time.
+        reference: give the product's reference picture, too: a random one in training, the
+            first in evaluation.
+        drop_reference: chance that training leaves it out, so that the model learns to do without.
+        val_share: of the inducts of `train.csv`, where there is no `val.csv`.
+        split_seed: of that choice.
+        fit: "letterbox" or "stretch", onto the square; RoboLLM stretches.
+        augment: settings of `Augment` beside `size` and `fit`; None: no augmentation.
+        seed: of the augmentations.
+
+    Raises:
+        ConfigError: for a setting out of range, a missing list, an induct in two splits, or
+            nothing usable.
+    """
+
+    def __init__(
+        self,
+        data_root: str,
+        split: str = "train",
+        *,
+        size: int = 224,
+        crop: str = "box",
+        margin: float = 0.0,
+        frames: int = 1,
+        reference: bool = False,
+        drop_reference: float = 0.0,
+        val_share: float = 0.1,
+        split_seed: int = 0,
+        fit: str = "stretch",
+        augment: Mapping[str, Any] | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__("defects", seed)
+        if (
+            crop not in CROPS
+            or not (0 <= margin <= 10 and 0 <= drop_reference <= 1 and 0 < val_share < 1)
+            or frames < 1
+        ):
+            raise ConfigError(
+                f"crop {crop!r}, margin {margin}, frames {frames}, drop_reference "
+                f"{drop_reference}, val_share {val_share}; want crop of {', '.join(CROPS)}, margin "
+                "0 to 10, frames >= 1, drop_reference 0 to 1, val_share between 0 and 1",
+                fix="correct the dataset's settings",
+            )
+        self.root = find_root(data_root)
+        self._crop, self._margin, self._frames = crop, margin, frames
+        self._drop = drop_reference
+        self._view = Augment(size, fit=fit, **dict(augment or {}))
+        found = self._inducts(split, val_share, split_seed)
+        self._items: list[list[Image]] = (
+            [[image] for images in found.values() for image in images]
+            if frames == 1
+            else list(found.values())
+        )
+        self.problems.refuse_if_empty(
+            len(self._items), f"{self.root}, split {split}", "check the folder and its lists"
+        )
+        self.labels = np.array([self._label(item) for item in self._items], np.int64)
+        ids = {induct: number for number, induct in enumerate(found)}
+        self.groups = np.array([ids[item[0].induct] for item in self._items], np.int64)
+        self.references = References(self.root.parent, found, self.problems) if reference else None
+
+    def _inducts(self, split: str, share: float, seed: int) -> dict[str, list[Image]]:
+        ids, final = read_split(self.root, split, self.problems)
+        found = scan_images(self.root, ids, self.problems)
+        if final:
+            return found
+        labels = {one: worst([i.label for i in images]) for one, images in found.items()}
+        train, val = split_inducts(labels, share, seed)
+        return {one: found[one] for one in (train if split == "train" else val)}
+
+    @staticmethod
+    def _label(item: Sequence[Image]) -> int:
+        return LABELS.index(worst([image.label for image in item]))
+
+    @property
+    def inducts(self) -> list[str]:
+        """The induct of every sample."""
+        return [item[0].induct for item in self._items]
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def load(self, index: int, rng: np.random.Generator | None) -> Sample:
+        """See `TaskData.load`. Of a sequence, what can't be read is absent, and noted.
+
+        Raises:
+            FrameError: if no image of the sample can be used.
+        """
+        problems: list[Problem] = []
+        shown = self._shown(self._items[index], rng, problems)
+        images = torch.zeros(self._frames, 3, self._view.size, self._view.size, dtype=torch.uint8)
+        for place, (_, pixels) in enumerate(shown):
+            images[place] = pixels
+        inputs = {"images": images, "present": torch.arange(self._frames) < len(shown)}
+        first = self._items[index][0]
+        if self.references is not None:
+            picture = self._reference(first.induct, rng, problems)
+            inputs["reference"] = torch.zeros_like(images[0]) if picture is None else picture
+            inputs["has_reference"] = torch.tensor(picture is not None)
+        return {
+            "inputs": inputs,
+            "data_samples": {
+                "label": int(self.labels[index]),
+                "induct": first.induct,
+                "images": [image.path.stem for image, _ in shown],
+                "frame_labels": [LABELS.index(image.label) for image, _ in shown],
+            },
+            "name": str(first.path) if self._frames == 1 else first.induct,
+            "problems": problems,
+        }
+
+    def _shown(
+        self, item: Sequence[Image], rng: np.random.Generator | None, problems: list[Problem]
+    ) -> list[tuple[Image, Tensor]]:
+        """The images of a sample that can be read.
+
+        Raises:
+            FrameError: if none can.
+        """
+        if len(item) > self._frames:
+            spread = np.linspace(0, len(item) - 1, self._frames).round().astype(int)
+            chosen = rng.choice(len(item), self._frames, replace=False) if rng else spread
+            item = [item[i] for i in sorted(chosen)]
+        shown: list[tuple[Image, Tensor]] = []
+        for place, image in enumerate(item, start=1):
+            try:
+                shown.append((image, _chw(self._view(self._cut(image), rng))))
+            except FrameError as e:
+                if place == len(item) and not shown:
+                    raise
+                where = f"induct {image.induct}"
+                problems.append(Problem(e.kind, where, e.what, "frame left out"))
+        return shown
+
+    def _cut(self, image: Image) -> NDArray[np.uint8]:
+        """What is held.
+
+        Returns:
+            (h, w, 3) uint8, RGB.
+        """
+        rgb = read_image(image.path)
+        height, width = rgb.shape[:2]
+        if self._crop == "mask":
+            mask = read_mask(image, (height, width))
+            rgb = np.where(mask[..., None], rgb, np.uint8(MEAN_COLOUR))
+        if self._crop == "image" or image.box is None:
+            return rgb
+        x1, y1, x2, y2 = image.box
+        dx, dy = round(self._margin * (x2 - x1)), round(self._margin * (y2 - y1))
+        return np.ascontiguousarray(
+            rgb[max(y1 - dy, 0) : min(y2 + dy, height), max(x1 - dx, 0) : min(x2 + dx, width)]
+        )
+
+    def _reference(
+        self, induct: str, rng: np.random.Generator | None, problems: list[Problem]
+    ) -> Tensor | None:
+        assert self.references is not None
+        files = self.references.of(induct)
+        if not files or (rng is not None and rng.random() < self._drop):
+            return None
+        file = files[0 if rng is None else int(rng.integers(len(files)))]
+        try:
+            return _chw(self._view(read_image(file), rng))
+        except FrameError as e:
+            problems.append(Problem(e.kind, f"induct {induct}", e.what, "no reference"))
+            return None

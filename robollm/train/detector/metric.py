@@ -1,0 +1,248 @@
+"""Average precision of masks and boxes, under the protocols that are used for ARMBench, by name."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from mmengine.evaluator import BaseMetric
+from mmengine.registry import METRICS
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from robollm.core.errors import ConfigError
+from robollm.train.detector.totes import CLASSES, class_count
+
+KINDS = {"mask": "segm", "box": "bbox"}
+_IGNORED_AREA = 1e12  # beyond COCO's areas: matched like any other, and counted for nothing
+_ALL = [0.0, 1e10]
+
+
+class Protocol(NamedTuple):
+    """What counts.
+
+    Attributes:
+        truth: category -> class; None: ignored; absent: left out.
+        found: predicted label -> class; absent: left out.
+    """
+
+    truth: Mapping[str, int | None]
+    found: Mapping[int, int]
+
+
+PROTOCOLS: dict[str, dict[str, Protocol]] = {
+    "agnostic": {
+        "class_agnostic": Protocol({"tote": 0, "object": 0}, {0: 0}),
+        "object_only": Protocol({"tote": None, "object": 0}, {0: 0}),
+    },
+    "two": {
+        "two_class": Protocol({"tote": 0, "object": 1}, {0: 0, 1: 1}),
+        "class_agnostic": Protocol({"tote": 0, "object": 0}, {0: 0, 1: 0}),
+        "object_only": Protocol({"object": 0}, {1: 0}),
+    },
+    "object": {"object_only": Protocol({"object": 0}, {0: 0})},
+}
+
+
+@METRICS.register_module()
+class InstanceMetric(BaseMetric):  # type: ignore[misc]
+    """Mask and box AP over the images that were evaluated, by pycocotools, without files.
+
+    Results are named PROTOCOL_KIND_mAP, _mAP50 and _mAP75, for example
+    `object_only_mask_mAP50`. Protocols: `two_class`: mean over Tote and Object (ARMBench's
+    devkit); `object_only`: objects alone (a class-agnostic model can't tell, so what it finds of a
+    tote is ignored); `class_agnostic`: everything is one class (RoboLLM's code). Not a number:
+    there is no truth to find.
+
+    Args:
+        classes: as of the model and its `ToteData`.
+        kinds: of "mask" and "box".
+        groups: upper ends of groups of images by their number of objects, for example (5, 12):
+            1-5, 6-12, 13 and more; adds results such as `object_only_mask_mAP50_1-5`.
+        max_detections: per image, the best ones.
+        collect_device: MMEngine's.
+
+    Raises:
+        ConfigError: for a setting out of range.
+    """
+
+    def __init__(
+        self,
+        classes: str = "agnostic",
+        *,
+        kinds: Sequence[str] = ("mask", "box"),
+        groups: Sequence[int] = (),
+        max_detections: int = 100,
+        collect_device: str = "cpu",
+    ) -> None:
+        super().__init__(collect_device=collect_device)
+        class_count(classes)
+        if not set(kinds) <= set(KINDS) or not kinds or max_detections < 1:
+            raise ConfigError(
+                f"kinds {tuple(kinds)}, max_detections {max_detections}; want kinds of "
+                f"{', '.join(KINDS)}, and 1 detection or more",
+                fix="correct val_evaluator",
+            )
+        if list(groups) != sorted(set(groups)) or any(g < 1 for g in groups):
+            raise ConfigError(f"groups are {tuple(groups)}, want rising numbers from 1")
+        self.classes, self._kinds, self._max = classes, tuple(kinds), max_detections
+        self._groups = tuple(groups)
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the results over all images."""
+        return [
+            f"{protocol}_{kind}_mAP{level}"
+            for protocol in PROTOCOLS[self.classes]
+            for kind in self._kinds
+            for level in ("", "50", "75")
+        ]
+
+    def process(self, data_batch: Any, data_samples: Sequence[Mapping[str, Any]]) -> None:
+        """Keep one batch, masks as run lengths.
+
+        Args:
+            data_batch: not used.
+            data_samples: dicts of `DetDataSample`s with `pred_instances` (bboxes (N, 4) xyxy in
+                source px, scores (N,), labels (N,), masks (N, H, W) bool) and `instances`, as
+                `ToteData` gives them.
+        """
+        for sample in data_samples:
+            found = sample["pred_instances"]
+            scores = _array(found["scores"])
+            best = np.argsort(-scores, kind="stable")[: self._max]
+            masks = found["masks"]
+            self.results.append(
+                {
+                    "hw": tuple(sample["ori_shape"]),
+                    "truth": [dict(t) for t in sample["instances"]],
+                    "boxes": _array(found["bboxes"])[best],
+                    "scores": scores[best],
+                    "labels": _array(found["labels"])[best],
+                    "masks": [_rle(masks[int(i)]) for i in best],
+                }
+            )
+
+    def compute_metrics(self, results: list[dict[str, Any]]) -> dict[str, float]:
+        """Precision of all images together, then by group."""
+        out: dict[str, float] = {}
+        for name, protocol in PROTOCOLS[self.classes].items():
+            for kind in self._kinds:
+                out |= self._scores(f"{name}_{kind}_mAP", results, protocol, kind)
+                for label, group in self._split(results):
+                    some = self._scores(f"{name}_{kind}_mAP", group, protocol, kind)
+                    out[f"{name}_{kind}_mAP50_{label}"] = some[f"{name}_{kind}_mAP50"]
+        return out
+
+    def _split(self, results: list[dict[str, Any]]) -> list[tuple[str, list[dict[str, Any]]]]:
+        if not self._groups:
+            return []
+        lows = [1, *(g + 1 for g in self._groups)]
+        highs: list[float] = [*self._groups, float("inf")]
+        return [
+            (
+                f"{low}-{high}" if high != float("inf") else f"{low}+",
+                [r for r in results if low <= _objects(r) <= high],
+            )
+            for low, high in zip(lows, highs, strict=True)
+        ]
+
+    def _scores(
+        self, name: str, results: list[dict[str, Any]], protocol: Protocol, kind: str
+    ) -> dict[str, float]:
+        truth = _index(results, lambda r: _truths(r, protocol))
+        if not any(t["area"] < _IGNORED_AREA and not t["iscrowd"] for t in truth.anns.values()):
+            return dict.fromkeys((name, f"{name}50", f"{name}75"), float("nan"))
+        found = _index(results, lambda r: _finds(r, protocol, kind))
+        with contextlib.redirect_stdout(io.StringIO()):
+            run = COCOeval(truth, found, KINDS[kind])
+            run.params.areaRng, run.params.areaRngLbl = [_ALL], ["all"]
+            run.params.maxDets = [self._max]
+            run.evaluate()
+            run.accumulate()
+        precision = run.eval["precision"][..., 0, 0]  # (IoU, recall, class); -1: no truth
+
+        def mean(part: Any) -> float:
+            return float(part[part > -1].mean())
+
+        return {
+            name: mean(precision),
+            f"{name}50": mean(precision[0]),
+            f"{name}75": mean(precision[5]),
+        }
+
+
+def _array(values: Any) -> Any:
+    return values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
+
+
+def _rle(mask: Any) -> dict[str, Any]:
+    return dict(coco_mask.encode(np.asfortranarray(_array(mask), dtype=np.uint8)))
+
+
+def _objects(result: Mapping[str, Any]) -> int:
+    return sum(t["category"] == "object" for t in result["truth"])
+
+
+def _truths(result: Mapping[str, Any], protocol: Protocol) -> list[dict[str, Any]]:
+    out = []
+    for one in result["truth"]:
+        if one["category"] not in protocol.truth:
+            continue
+        label = protocol.truth[one["category"]]
+        area = float(coco_mask.area(one["mask"]))
+        x1, y1, x2, y2 = one["bbox"]
+        out.append(
+            {
+                "category_id": label or 0,
+                "segmentation": one["mask"],
+                "bbox": [x1, y1, x2 - x1, y2 - y1],
+                "area": _IGNORED_AREA if label is None or one["ignore"] else area,
+                "iscrowd": int(one["crowd"]),
+            }
+        )
+    return out
+
+
+def _finds(result: Mapping[str, Any], protocol: Protocol, kind: str) -> list[dict[str, Any]]:
+    out = []
+    for box, score, label, mask in zip(
+        result["boxes"], result["scores"], result["labels"], result["masks"], strict=True
+    ):
+        if int(label) in protocol.found:
+            x1, y1, x2, y2 = map(float, box)
+            area = (x2 - x1) * (y2 - y1) if kind == "box" else float(coco_mask.area(mask))
+            out.append(
+                {
+                    "category_id": protocol.found[int(label)],
+                    "score": float(score),
+                    "segmentation": mask,
+                    "bbox": [x1, y1, x2 - x1, y2 - y1],
+                    "area": area,
+                    "iscrowd": 0,
+                }
+            )
+    return out
+
+
+def _index(
+    results: Sequence[Mapping[str, Any]], rows: Callable[[Mapping[str, Any]], list[dict[str, Any]]]
+) -> Any:
+    coco = COCO()
+    annotations = [{**row, "image_id": i} for i, r in enumerate(results) for row in rows(r)]
+    for number, row in enumerate(annotations, start=1):
+        row["id"] = number
+    coco.dataset = {
+        "images": [{"id": i, "height": r["hw"][0], "width": r["hw"][1]}
+                   for i, r in enumerate(results)],
+        "annotations": annotations,
+        "categories": [{"id": i} for i in range(max(map(class_count, CLASSES)))],
+    }  # fmt: skip
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco.createIndex()
+    return coco

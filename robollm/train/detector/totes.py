@@ -1,0 +1,231 @@
+"""ARMBench's segmentation splits as samples for the detector."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.registry import DATASETS
+from mmengine.structures import InstanceData
+from numpy.typing import NDArray
+
+from robollm.core.errors import ConfigError, FrameError
+from robollm.data.armbench_instances import ImageRecord, Instance, read_instances
+from robollm.data.armbench_segmentation import MIX, ROOT, SUBSETS
+from robollm.data.images import read_image
+from robollm.train.detector import ops
+from robollm.train.detector.tote_view import Jitter, Placed, exact_rle, letterbox
+from robollm.train.engine.draws import Sample, TaskData
+
+ops.prepare()
+from mmdet.structures import DetDataSample  # noqa: E402
+from mmdet.structures.mask import BitmapMasks  # noqa: E402
+
+CLASSES = {
+    "agnostic": {"tote": 0, "object": 0},
+    "two": {"tote": 0, "object": 1},
+    "object": {"object": 0},
+}
+"""How categories become labels. RoboLLM's code is "agnostic"; ARMBench's devkit counts "two"."""
+KNOWN = ("tote", "object")
+MASKS = {"polygons": "{}.json", "rle": "{}-rle.json"}
+
+
+def class_count(classes: str) -> int:
+    """How many classes a model for `classes` tells apart.
+
+    Raises:
+        ConfigError: for another key than those of `CLASSES`.
+    """
+    if classes not in CLASSES:
+        raise ConfigError(f"classes is {classes!r}, want one of {', '.join(CLASSES)}")
+    return max(CLASSES[classes].values()) + 1
+
+
+@DATASETS.register_module()
+class ToteData(TaskData):
+    """Totes with the masks of what lies in them.
+
+    A sample's `inputs` are (3, height, width) uint8 RGB; its `data_samples` a `DetDataSample`: in
+    training with `gt_instances` and `ignored_instances` on the canvas, in evaluation with
+    `instances` (metainfo): the truth in source px, which `InstanceMetric` reads.
+
+    Args:
+        data_root: folder that holds `armbench-segmentation-0.1`, or that folder.
+        subset: one or several of ARMBench's subsets. The published numbers of the two transfer
+            sets are zero-shot, from training on mix-object-tote alone.
+        split: "train", "val" or "test".
+        masks: "polygons" (`SPLIT.json`, ARMBench's own) or "rle" (`SPLIT-rle.json`, exact).
+        classes: a key of `CLASSES`.
+        canvas_hw: (height, width) of the model's input, px.
+        jitter: settings of `Jitter` beside the canvas; None: training sees the letterbox.
+        min_area: smaller masks are ignored, in training and evaluation, source px.
+        min_visible: what is smaller than this after the jitter is ignored, canvas px.
+        fraction: share of the images to use, the same for the same `choice_seed`.
+        limit: at most so many images; 0: all.
+        choice_seed: of that choice.
+        seed: of the augmentations.
+
+    Raises:
+        ConfigError: for a setting out of range, a missing file, or nothing usable.
+    """
+
+    def __init__(
+        self,
+        data_root: str,
+        subset: str | Sequence[str] = MIX,
+        split: str = "train",
+        *,
+        masks: str = "polygons",
+        classes: str = "agnostic",
+        canvas_hw: Sequence[int] = (1024, 1024),
+        jitter: Mapping[str, Any] | None = None,
+        min_area: float = 0.0,
+        min_visible: float = 16.0,
+        fraction: float = 1.0,
+        limit: int = 0,
+        choice_seed: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__("segmentation", seed)
+        subsets = [subset] if isinstance(subset, str) else list(subset)
+        if masks not in MASKS or not subsets or not set(subsets) <= set(SUBSETS):
+            raise ConfigError(
+                f"masks {masks!r}, subset {subset!r}; want masks of {', '.join(MASKS)}, subset of "
+                f"{', '.join(SUBSETS)}",
+                fix="correct the dataset's settings",
+            )
+        if not 0 < fraction <= 1 or limit < 0 or len(canvas_hw) != 2 or min(canvas_hw) < 32:
+            raise ConfigError(
+                f"fraction {fraction}, limit {limit}, canvas_hw {tuple(canvas_hw)}; want a share "
+                "in (0, 1], a count, and two sides of 32 px and more",
+                fix="correct the dataset's settings",
+            )
+        class_count(classes)
+        self.classes, self._labels = classes, CLASSES[classes]
+        self.canvas_hw = (int(canvas_hw[0]), int(canvas_hw[1]))
+        self._jitter = Jitter(self.canvas_hw, **(jitter or {"scale": (1, 1), "flip": 0.0}))
+        self._min_area, self._min_visible = min_area, min_visible
+        root = Path(data_root) / ROOT
+        root = root if root.is_dir() else Path(data_root)
+        records: list[ImageRecord] = []
+        for one in subsets:
+            records += read_instances(root / one / MASKS[masks].format(split), self.problems)
+        self.records = self._chosen(records, fraction, limit, choice_seed)
+        self.problems.refuse_if_empty(
+            len(self.records), f"{root}, {', '.join(subsets)}, {split}", "check the folder"
+        )
+        self._name_unknown()
+
+    def _chosen(
+        self, records: list[ImageRecord], fraction: float, limit: int, seed: int
+    ) -> list[ImageRecord]:
+        count = max(1, round(len(records) * fraction)) if records else 0
+        count = min(count, limit or count)
+        order = np.random.default_rng([seed, 2]).permutation(len(records))[:count]
+        return [records[i] for i in sorted(order)]
+
+    def _name_unknown(self) -> None:
+        for record in self.records:
+            for one in record.instances:
+                if one.category.lower() not in KNOWN:
+                    self.problems.note(
+                        "unknown_category",
+                        f"{record.path}: annotation {one.id}",
+                        f"has the category {one.category!r}, want Tote or Object",
+                    )
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def load(self, index: int, rng: np.random.Generator | None) -> Sample:
+        """See `TaskData.load`.
+
+        Raises:
+            FrameError: for a picture that is missing, damaged, or not of the size that the
+                annotations are for; for a mask that can't be decoded.
+        """
+        record = self.records[index]
+        rgb = read_image(record.path)
+        if rgb.shape[:2] != record.hw:
+            raise FrameError(
+                f"{record.path} is {rgb.shape[1]}x{rgb.shape[0]} px, its annotations are for "
+                f"{record.hw[1]}x{record.hw[0]}",
+                kind="wrong_size",
+                fix="fetch picture and annotations from the same place",
+            )
+        try:
+            pixels, sample = (
+                self._truth(record, rgb) if rng is None else self._drawn(record, rgb, rng)
+            )
+        except FrameError as e:
+            raise FrameError(f"{record.path}: {e.what}", kind=e.kind, fix=e.fix) from e
+        sample.set_metainfo(
+            {
+                "img_id": record.id,
+                "img_path": str(record.path),
+                "ori_shape": record.hw,
+                "pad_shape": self.canvas_hw,
+                "batch_input_shape": self.canvas_hw,
+            }
+        )
+        inputs = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+        return {"inputs": inputs, "data_samples": sample, "name": str(record.path)}
+
+    def _truth(self, record: ImageRecord, rgb: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], Any]:
+        pixels, box = letterbox(rgb, self.canvas_hw)
+        truth = [
+            {
+                "category": one.category.lower(),
+                "bbox": one.box,
+                "mask": exact_rle(one, record.hw),
+                "crowd": one.crowd,
+                "ignore": one.area < self._min_area,
+            }
+            for one in record.instances
+            if one.category.lower() in KNOWN
+        ]
+        meta = {"img_shape": box.inner_hw, "scale_factor": box.scale_xy, "instances": truth}
+        return pixels, DetDataSample(metainfo=meta)
+
+    def _drawn(
+        self, record: ImageRecord, rgb: NDArray[np.uint8], rng: np.random.Generator
+    ) -> tuple[NDArray[np.uint8], Any]:
+        pixels, place = self._jitter(rgb, rng)
+        meta = {"img_shape": place.inner_hw, "scale_factor": tuple(abs(a) for a in place.a)}
+        sample = DetDataSample(metainfo=meta)
+        good: list[tuple[int, NDArray[np.bool_]]] = []
+        ignored: list[tuple[int, NDArray[np.bool_]]] = []
+        for one in record.instances:
+            label = self._labels.get(one.category.lower())
+            if label is None:
+                continue
+            mask = self._mask(one, place, record.hw)
+            area = int(mask.sum())
+            if area:
+                small = one.crowd or one.area < self._min_area or area < self._min_visible
+                (ignored if small else good).append((label, mask))
+        sample.gt_instances = self._instances(good)
+        sample.ignored_instances = self._instances(ignored)
+        return pixels, sample
+
+    def _mask(self, one: Instance, place: Placed, hw: tuple[int, int]) -> NDArray[np.bool_]:
+        out = np.zeros(self.canvas_hw, bool)
+        out[: place.inner_hw[0], : place.inner_hw[1]] = place.mask(one, hw)
+        return out
+
+    def _instances(self, found: Sequence[tuple[int, NDArray[np.bool_]]]) -> Any:
+        boxes = np.zeros((len(found), 4), np.float32)
+        masks = np.zeros((len(found), *self.canvas_hw), np.uint8)
+        for i, (_, mask) in enumerate(found):
+            ys, xs = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+            boxes[i] = xs[0], ys[0], xs[-1] + 1, ys[-1] + 1
+            masks[i] = mask
+        return InstanceData(
+            bboxes=torch.from_numpy(boxes),
+            labels=torch.tensor([label for label, _ in found], dtype=torch.int64),
+            masks=BitmapMasks(masks, *self.canvas_hw),
+        )

@@ -1,0 +1,1 @@
+"""Identification: picks against reference images, as retrieval (thesis, chapter 8)."""

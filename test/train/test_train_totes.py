@@ -1,0 +1,430 @@
+"""Segmentation splits as samples: geometry, labels, bad data by name, and what AP counts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from pycocotools import mask as coco_mask
+from tote_scenes import HW, scene, write_totes
+
+from robollm.core.errors import ConfigError
+from robollm.data.armbench_instances import Instance, read_instances
+from robollm.data.armbench_segmentation import MIX, outlines
+from robollm.data.images import read_image
+from robollm.data.problems import Problems
+from robollm.runtime.bundle import Canvas
+from robollm.runtime.pixels import to_canvas
+from robollm.train.detector.metric import InstanceMetric
+from robollm.train.detector.tote_view import Jitter, Placed, decoded, exact_rle, letterbox
+from robollm.train.detector.totes import ToteData
+from robollm.train.engine.draws import Draw, Void, collate
+
+JITTER = {"scale": (0.5, 2.0), "vertical_flip": 0.5, "brightness": 0.2, "contrast": 0.2}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("totes")
+    write_totes(root)
+    return root
+
+
+def edited(root: Path, tmp_path: Path, change) -> Path:
+    """A split of its own whose JSON was changed; the pictures are those of `root`."""
+    folder = tmp_path / MIX
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "images").symlink_to(root / "armbench-segmentation-0.1" / MIX / "images")
+    data = json.loads((root / "armbench-segmentation-0.1" / MIX / "train.json").read_text())
+    change(data)
+    (folder / "train.json").write_text(json.dumps(data))
+    return tmp_path
+
+
+def problems_of(root, tmp_path, change) -> tuple[ToteData, dict[str, int]]:
+    data = ToteData(str(edited(root, tmp_path, change)), canvas_hw=HW)
+    return data, data.problems.counts
+
+
+def test_every_image_is_read_also_the_one_without_annotations(root):
+    data = ToteData(str(root), canvas_hw=HW, jitter=JITTER)
+    assert len(data) == 4
+    assert not len(data.problems)
+    for i in range(4):
+        sample = data[Draw(i, i)]
+        assert sample["inputs"].shape == (3, *HW)
+        assert sample["inputs"].dtype == torch.uint8
+        truth = sample["data_samples"].gt_instances
+        assert truth.bboxes.shape == (len(truth), 4)
+        assert truth.masks.masks.shape == (len(truth), *HW)
+    assert len(data[Draw(0, 3)]["data_samples"].gt_instances) == 0
+    assert len(data[Draw(0, 0)]["data_samples"].gt_instances) > 1
+
+
+@pytest.mark.parametrize("masks", ["polygons", "rle"])
+def test_without_jitter_masks_and_boxes_are_those_of_the_scene(root, masks):
+    data = ToteData(str(root), canvas_hw=HW, masks=masks, classes="two")
+    truth = data[Draw(0, 0)]["data_samples"].gt_instances
+    _, labels = scene(0)
+    for mask, box, label, value in zip(
+        truth.masks.masks, truth.bboxes.tolist(), truth.labels.tolist(), range(1, 6), strict=True
+    ):
+        want = labels == value
+        assert label == (value > 1)
+        both = (mask > 0) & want
+        assert both.sum() / ((mask > 0) | want).sum() > (0.999 if masks == "rle" else 0.97)
+        ys, xs = np.nonzero(mask)
+        assert box == [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]
+
+
+@pytest.mark.parametrize("flips", [(0, 0), (1, 0), (0, 1), (1, 1)])
+@pytest.mark.parametrize("scale", [0.4, 1.0, 1.7])
+@pytest.mark.parametrize("kind", ["polygons", "rle"])
+def test_masks_go_where_the_pixels_go(scale, flips, kind):
+    mask = np.zeros(HW, bool)
+    mask[20:60, 30:90] = True
+    mask[60:80, 30:50] = True  # an L, which no flip maps onto itself
+    rgb = np.repeat(np.where(mask, 255, 0).astype(np.uint8)[..., None], 3, 2)
+    rle = {"size": list(HW), "counts": coco_mask.encode(np.asfortranarray(mask, np.uint8))}
+    rle["counts"] = rle["counts"]["counts"].decode()
+    one = Instance(
+        1, "Object", (30, 20, 90, 80), outlines(mask) if kind == "polygons" else rle, 1, False
+    )
+    jitter = Jitter((90, 110), scale=(scale, scale), flip=flips[0], vertical_flip=flips[1])
+    pixels, place = jitter(rgb, np.random.default_rng(4))
+    drawn = place.mask(one, HW)
+    seen = pixels[: place.inner_hw[0], : place.inner_hw[1], 0] > 127
+    assert pixels.shape == (90, 110, 3)
+    assert (pixels[place.inner_hw[0] :] == 128).all()
+    assert (drawn & seen).sum() / (drawn | seen).sum() > 0.93
+    assert (drawn != seen).mean() < 0.02
+
+
+def test_a_polygon_that_leaves_the_canvas_is_cut_at_its_border():
+    mask = np.zeros((64, 64), bool)
+    mask[10:50, 20:60] = True
+    one = Instance(1, "Object", (20, 10, 60, 50), outlines(mask), 1600, False)
+    for bx, by in ((-30, 0), (25, -30), (40, 40), (-100, 0)):
+        drawn = Placed((1.0, 1.0), (bx, by), (64, 64)).mask(one, (64, 64))
+        want = np.zeros((64, 64), bool)
+        ys, xs = np.nonzero(mask)
+        inside = (ys + by >= 0) & (ys + by < 64) & (xs + bx >= 0) & (xs + bx < 64)
+        want[ys[inside] + by, xs[inside] + bx] = True
+        assert np.array_equal(drawn, want)
+
+
+def test_augmentation_depends_on_the_place_in_the_stream_alone(root):
+    data = ToteData(str(root), canvas_hw=HW, jitter=JITTER)
+    state = np.random.get_state()[1].copy()
+    a, b, c = data[Draw(5, 1)], data[Draw(5, 1)], data[Draw(6, 1)]
+    assert torch.equal(a["inputs"], b["inputs"])
+    assert torch.equal(a["data_samples"].gt_instances.bboxes, b["data_samples"].gt_instances.bboxes)
+    assert not torch.equal(a["inputs"], c["inputs"])
+    assert np.array_equal(np.random.get_state()[1], state)
+
+
+@pytest.mark.parametrize("canvas", [(64, 64), (128, 160), (96, 128)])
+def test_the_evaluation_view_is_what_the_runtime_feeds(root, canvas):
+    class HalfHalf:
+        mean = std = (0.5, 0.5, 0.5)
+
+    rgb = read_image(next((root / "armbench-segmentation-0.1" / MIX / "images").glob("train0*")))
+    want, box = to_canvas(rgb, "rgb", Canvas(canvas, "letterbox"), HalfHalf())
+    data = ToteData(str(root), canvas_hw=canvas)
+    sample = data[0]
+    ours = ((sample["inputs"].float() - 127.5) / 127.5).numpy()
+    h, w = box.inner_hw
+    assert np.allclose(ours[:, :h, :w], want[:, :h, :w], atol=1e-6)
+    assert np.abs(ours - want).max() < 0.004
+    assert sample["data_samples"].img_shape == box.inner_hw
+    assert sample["data_samples"].scale_factor == box.scale_xy
+    assert letterbox(rgb, canvas)[1] == box
+
+
+def test_classes_are_read_from_the_file_and_not_from_numbers(root, tmp_path):
+    def renumber(data):
+        new = {1: 40, 2: 7}
+        for c in data["categories"]:
+            c["id"] = new[c["id"]]
+        for a in data["annotations"]:
+            a["category_id"] = new[a["category_id"]]
+
+    here = edited(root, tmp_path, renumber)
+    for classes, want in (("two", [0, 1, 1, 1, 1]), ("agnostic", [0] * 5), ("object", [0] * 4)):
+        data = ToteData(str(here), canvas_hw=HW, classes=classes)
+        assert data[Draw(0, 0)]["data_samples"].gt_instances.labels.tolist() == want
+
+
+def first(change):
+    return lambda data: change(data["annotations"][1])
+
+
+BAD = {
+    "unknown_category": first(lambda a: a.update(category_id=9)),
+    "empty_segmentation": first(lambda a: a.update(segmentation=[])),
+    "bad_segmentation": first(lambda a: a.update(segmentation=[[1, 2, 3, 4]])),
+    "degenerate_box": first(lambda a: a.update(bbox=[5, 5, 0, 4])),
+    "outside_box": first(lambda a: a.update(bbox=[500, 5, 9, 4])),
+    "orphan_annotation": first(lambda a: a.update(image_id=99)),
+    "missing_image": lambda d: d["images"][1].update(file_name="nowhere.jpg"),
+    "repeated_image": lambda d: d["images"].append(dict(d["images"][0])),
+    "bad_image_entry": lambda d: d["images"][1].pop("width"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_what_is_bad_is_named_and_counted_and_the_rest_is_used(root, tmp_path, kind):
+    data, counts = problems_of(root, tmp_path, BAD[kind])
+    assert counts == {kind: 1}
+    (line,) = data.problems.lines()
+    assert "train.json" in line
+    left = sum(len(r.instances) for r in data.records)
+    lost = {"missing_image": 5, "bad_image_entry": 5, "repeated_image": 0}.get(kind, 1)
+    assert left == 15 - lost
+
+
+def test_a_box_over_the_border_is_clipped_and_named(root, tmp_path):
+    data, counts = problems_of(root, tmp_path, first(lambda a: a.update(bbox=[-8, 5, 30, 4])))
+    assert counts == {"outside_box": 1}
+    assert "clipped" in data.problems.lines()[0]
+    assert data.records[0].instances[1].box == (0, 5, 22, 9)
+
+
+def test_a_category_of_another_name_is_named(root, tmp_path):
+    def rename(data):
+        data["categories"][1]["name"] = "Hand"
+
+    data, counts = problems_of(root, tmp_path, rename)
+    assert counts == {"unknown_category": 12}
+    assert len(data[Draw(0, 0)]["data_samples"].gt_instances) == 1
+
+
+@pytest.mark.parametrize(
+    ("damage", "kind"),
+    [
+        (lambda f: f.write_bytes(f.read_bytes()[:-400]), "truncated_image"),
+        (lambda f: f.write_bytes(b"no picture"), "corrupt_image"),
+        (lambda f: f.unlink(), "missing_image"),
+    ],
+)
+def test_a_damaged_picture_is_replaced_in_training_and_left_out_in_evaluation(
+    tmp_path, damage, kind
+):
+    folder = write_totes(tmp_path, images=2)
+    data = ToteData(str(tmp_path), canvas_hw=HW)
+    damage(folder / "images" / "train0.jpg")
+    sample = data[Draw(0, 0)]
+    assert sample["name"] != str(folder / "images" / "train0.jpg")
+    assert sample["problems"][0].kind == kind
+    assert "train0.jpg" in sample["problems"][0].what
+    assert isinstance(data[0], Void)
+    assert data[0].problem.kind == kind
+    assert len(collate([data[0], data[1]])["data_samples"]) == 1
+
+
+def test_a_picture_of_another_size_is_refused(root, tmp_path):
+    data, _ = problems_of(root, tmp_path, lambda d: d["images"][0].update(width=130))
+    assert data[0].problem.kind == "wrong_size"
+
+
+@pytest.mark.parametrize("counts", ["zz", "5", [3, 4], "0P", [96 * 128 + 1]])
+def test_run_lengths_that_do_not_add_up_are_refused(root, tmp_path, counts):
+    def spoil(data):
+        data["annotations"][1]["segmentation"] = {"size": list(HW), "counts": counts}
+
+    data, counts = problems_of(root, tmp_path, spoil)
+    assert not counts
+    assert data[Draw(0, 0)]["problems"][0].kind == "bad_segmentation"
+
+
+@pytest.mark.parametrize(
+    ("settings", "word"),
+    [
+        ({"masks": "best"}, "masks"),
+        ({"subset": "all"}, "subset"),
+        ({"classes": "three"}, "classes"),
+        ({"fraction": 0}, "fraction"),
+        ({"canvas_hw": (8, 8)}, "canvas"),
+        ({"jitter": {"scale": (2, 1)}}, "scale"),
+        ({"split": "tset"}, "tset.json"),
+    ],
+)
+def test_a_wrong_setting_is_named(root, settings, word):
+    with pytest.raises(ConfigError, match=word):
+        ToteData(str(root), **settings)
+
+
+def test_a_fraction_is_the_same_for_the_same_seed_and_limits_count(root):
+    names = [
+        [r.path.name for r in ToteData(str(root), fraction=0.5, choice_seed=s).records]
+        for s in (0, 0, 1, 2, 3)
+    ]
+    assert names[0] == names[1]
+    assert len({tuple(n) for n in names}) > 1
+    assert all(len(n) == 2 for n in names)
+    assert len(ToteData(str(root), limit=1)) == 1
+
+
+def test_small_masks_and_crowds_are_ignored_not_negatives(root, tmp_path):
+    def crowd(data):
+        data["annotations"][1]["iscrowd"] = 1
+
+    data = ToteData(str(edited(root, tmp_path, crowd)), canvas_hw=HW, min_area=400.0)
+    sample = data[Draw(0, 0)]["data_samples"]
+    small = sum(i.area < 400 or i.crowd for i in data.records[0].instances)
+    assert len(sample.ignored_instances) == small >= 1
+    assert len(sample.gt_instances) == 5 - small
+    flags = [(t["crowd"], t["ignore"]) for t in data[0]["data_samples"].instances]
+    assert flags[1][0]
+    assert sum(c or i for c, i in flags) == small
+
+
+def test_the_reader_counts_into_what_it_is_given(root):
+    file = root / "armbench-segmentation-0.1" / MIX / "train.json"
+    problems = Problems()
+    records = read_instances(file, problems, images=root)
+    assert records == []
+    assert problems.counts == {"missing_image": 4}
+
+
+# ---------------------------------------------------------------------------------------------
+# What is counted
+
+
+def perfect(data: ToteData, index: int, classes: str, keep=lambda t: True) -> dict:
+    """Predictions that are the truth."""
+    sample = data[index]["data_samples"]
+    truth = [t for t in sample.instances if keep(t)]
+    labels = [int(classes == "two" and t["category"] == "object") for t in truth]
+    hw = sample.ori_shape
+    masks = [decoded(t["mask"]).astype(bool) for t in truth]
+    found = {
+        "bboxes": torch.tensor([t["bbox"] for t in truth], dtype=torch.float32).reshape(-1, 4),
+        "scores": torch.linspace(0.9, 0.5, len(truth)),
+        "labels": torch.tensor(labels, dtype=torch.int64),
+        "masks": torch.from_numpy(np.stack(masks)) if masks else torch.zeros(0, *hw).bool(),
+    }
+    return {**sample.metainfo, "pred_instances": found}
+
+
+def scores(metric: InstanceMetric, samples: list[dict]) -> dict[str, float]:
+    for sample in samples:
+        metric.process(None, [sample])
+    return metric.evaluate(len(samples))
+
+
+@pytest.mark.parametrize(
+    ("classes", "protocols"),
+    [
+        ("agnostic", ["class_agnostic", "object_only"]),
+        ("two", ["two_class", "class_agnostic", "object_only"]),
+        ("object", ["object_only"]),
+    ],
+)
+def test_the_truth_scores_one_under_every_protocol(root, classes, protocols):
+    data = ToteData(str(root), canvas_hw=HW, classes=classes)
+    keep = (lambda t: t["category"] == "object") if classes == "object" else (lambda t: True)
+    got = scores(InstanceMetric(classes), [perfect(data, i, classes, keep) for i in range(4)])
+    names = [f"{p}_{k}_mAP{s}" for p in protocols for k in ("mask", "box") for s in ("", 50, 75)]
+    assert sorted(got) == sorted(names)
+    assert all(v == pytest.approx(1.0) for v in got.values())
+
+
+def test_finding_half_of_the_objects_gives_half_and_the_tote_does_not_count(root):
+    data = ToteData(str(root), canvas_hw=HW)
+    half = []
+    for i in range(3):
+        objects = [t for t in data[i]["data_samples"].instances if t["category"] == "object"]
+        chosen = [id_of(t) for t in objects[:2]]
+        half.append(perfect(data, i, "agnostic", lambda t, c=chosen: id_of(t) in c))
+    got = scores(InstanceMetric("agnostic"), half)
+    assert got["object_only_mask_mAP50"] == pytest.approx(51 / 101)  # COCO's 101 recall levels
+    assert got["class_agnostic_mask_mAP50"] == pytest.approx(41 / 101)
+
+
+def id_of(truth):
+    return truth["bbox"]
+
+
+def test_a_wrong_class_counts_in_the_two_class_protocol_alone(root):
+    data = ToteData(str(root), canvas_hw=HW, classes="two")
+    samples = [perfect(data, i, "two") for i in range(3)]
+    for sample in samples:
+        sample["pred_instances"]["labels"] = torch.ones_like(sample["pred_instances"]["labels"])
+    got = scores(InstanceMetric("two"), samples)
+    assert got["class_agnostic_mask_mAP50"] == pytest.approx(1.0)
+    assert got["two_class_mask_mAP50"] < 0.6
+
+
+def test_ignored_truth_costs_nothing_found_or_not(root):
+    data = ToteData(str(root), canvas_hw=HW, classes="object", min_area=450.0)
+    ignored = [t["ignore"] for i in range(3) for t in data[i]["data_samples"].instances]
+    assert any(ignored)
+    for keep in (lambda t: True, lambda t: not t["ignore"]):
+        chosen = [
+            perfect(data, i, "object", lambda t, k=keep: t["category"] == "object" and k(t))
+            for i in range(3)
+        ]
+        assert scores(InstanceMetric("object"), chosen)["object_only_mask_mAP50"] == 1.0
+
+
+def test_ap_is_that_of_pycocotools_on_files(root, tmp_path):
+    """The same numbers as COCO's own loading of files gives, for imperfect predictions."""
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    data = ToteData(str(root), canvas_hw=HW)
+    rng = np.random.default_rng(3)
+    samples = [perfect(data, i, "agnostic") for i in range(4)]
+    rows = []
+    for i, sample in enumerate(samples):
+        found = sample["pred_instances"]
+        found["masks"] = torch.roll(found["masks"], int(rng.integers(1, 5)), 2)
+        found["scores"] = torch.from_numpy(rng.random(len(found["scores"])))
+        for score, mask in zip(found["scores"], found["masks"], strict=True):
+            rle = coco_mask.encode(np.asfortranarray(mask.numpy(), np.uint8))
+            rle["counts"] = rle["counts"].decode()
+            rows.append(
+                {"image_id": i + 1, "category_id": 1, "score": float(score), "segmentation": rle}
+            )
+    truth = json.loads((root / "armbench-segmentation-0.1" / MIX / "train.json").read_text())
+    for row in truth["annotations"]:
+        row["category_id"] = 1
+    (tmp_path / "truth.json").write_text(json.dumps(truth))
+    (tmp_path / "found.json").write_text(json.dumps(rows))
+    coco = COCO(str(tmp_path / "truth.json"))
+    run = COCOeval(coco, coco.loadRes(str(tmp_path / "found.json")), "segm")
+    run.evaluate()
+    run.accumulate()
+    run.summarize()
+    got = scores(InstanceMetric("agnostic"), samples)
+    assert got["class_agnostic_mask_mAP"] == pytest.approx(run.stats[0])
+    assert got["class_agnostic_mask_mAP50"] == pytest.approx(run.stats[1])
+    assert got["class_agnostic_mask_mAP75"] == pytest.approx(run.stats[2])
+    assert 0 < run.stats[0] < 1
+
+
+def test_results_are_given_by_the_number_of_objects(root):
+    data = ToteData(str(root), canvas_hw=HW)
+    metric = InstanceMetric("agnostic", kinds=("mask",), groups=(3, 4))
+    got = scores(metric, [perfect(data, i, "agnostic") for i in range(4)])
+    assert got["object_only_mask_mAP50_4-4"] == pytest.approx(1.0)
+    assert np.isnan(got["object_only_mask_mAP50_5+"])
+
+
+def test_nothing_found_is_zero_and_nothing_to_find_is_not_a_number(root):
+    data = ToteData(str(root), canvas_hw=HW)
+    nothing = [perfect(data, i, "agnostic", lambda t: False) for i in range(2)]
+    assert scores(InstanceMetric(), nothing)["class_agnostic_mask_mAP50"] == 0
+    empty = [perfect(data, 3, "agnostic")]
+    assert np.isnan(scores(InstanceMetric(), empty)["class_agnostic_mask_mAP50"])
+
+
+def test_exact_run_lengths_are_those_of_the_file(root):
+    data = ToteData(str(root), canvas_hw=HW, masks="rle")
+    _, labels = scene(0)
+    for value, one in enumerate(data.records[0].instances, start=1):
+        assert np.array_equal(decoded(exact_rle(one, HW)), labels == value)
