@@ -3,7 +3,8 @@
 `python bench/losses.py` writes results/losses.json. One thread, float64, forward and backward. A
 batch of n is n queries with n references (so 2n embeddings for the supervised losses), two pairs of
 each product. The slow loops of test/train/loss_loops.py follow the printed formulas pair by pair;
-a loop is left out where it would take longer than the limit. For every loss and batch:
+a loop is left out where it would take longer than the limit. Times are the process' own processor
+time, which load from elsewhere distorts less. For every loss and batch:
 
 - fast_ms: the median over repetitions; fast32_ms: in float32, as in training;
 - loop_ms: one run, measured between the two halves of the fast repetitions;
@@ -82,13 +83,13 @@ def batch(n: int, dtype: torch.dtype) -> list[Tensor]:
 
 
 def run(loss: Loss, parts: list[Tensor]) -> tuple[float, float]:
-    """Seconds of one forward and backward, and the value."""
+    """Processor seconds of one forward and backward, and the value."""
     q, r, y, z = parts
     leaves = [each.clone().requires_grad_() for each in (q, r, z)]
-    began = time.perf_counter()
+    began = time.process_time()
     value = loss(leaves[0], leaves[1], y, leaves[2])
     value.backward()
-    return time.perf_counter() - began, value.item()
+    return time.process_time() - began, value.item()
 
 
 def measure(fast: Loss, loop: Loss | None, n: int, repeats: int) -> dict[str, Any]:

@@ -50,7 +50,8 @@ class Row:
         task: what is trained.
         config: its config.
         changes: `KEY=VALUE` of `--set`.
-        init: row whose run of the same seed the encoder starts from.
+        init: `key` of the row whose first run the encoder starts from.
+        seeds: one run each.
     """
 
     group: str
@@ -59,6 +60,12 @@ class Row:
     config: str
     changes: tuple[str, ...] = ()
     init: str = ""
+    seeds: tuple[int, ...] = SEEDS
+
+    @property
+    def key(self) -> str:
+        """How `init` names it."""
+        return f"{self.group}: {self.name}"
 
     @property
     def slug(self) -> str:
@@ -70,7 +77,6 @@ class Row:
 def rows(steps: int) -> list[Row]:
     """All rows; `steps` of the loss rows, the others follow from it."""
     loss = "model.heads.identification.loss"
-    length = (f"train_cfg.max_steps={steps}", f"train_cfg.val_steps={max(1, steps // 4)}")
     kinds = {"InfoNCE": "", "LaCViT": "-lacvit", "CLCE": "-clce", "SCL-RHE": "-scl-rhe"}
     noise = ("0.0", "0.05", "0.2")
     out = []
@@ -81,61 +87,102 @@ def rows(steps: int) -> list[Row]:
                 f"{kind}, {float(wrong):.0%} wrong labels",
                 "identification",
                 f"identification{part}_beit3-small_armbench",
-                (*length, f"train_dataloader.dataset.label_noise={wrong}"),
+                (*length(steps), f"train_dataloader.dataset.label_noise={wrong}"),
             )
         )
     out += [
         Row("similarity", f"InfoNCE, {transform}", "identification", "small",
-            (*length, f"{loss}.transform={transform}"))
+            (*length(steps), f"{loss}.transform={transform}"))
         for transform in ("sine", "sigmoid", "sigmoid_shifted")
     ]  # fmt: skip
-    start = "losses InfoNCE, 0% wrong labels"
-    half = (f"train_cfg.max_steps={steps}", f"train_cfg.val_steps={max(1, steps // 4)}")
-    out += [
-        Row("adapters", "full fine-tuning", "defects", "small", half, start),
-        Row("adapters", "MultiWay-Adapters", "defects", "small",
-            (*half, "model.adapters={'extractor': 64, 'enhancer': 128}"), start),
-        Row("adapters", "head alone", "defects", "small", (*half, "model.frozen=True"), start),
-        Row("adapters", "full, from random weights", "defects", "small", half),
-    ]  # fmt: skip
-    out += shared_or_separate(steps)
+    return [*out, *adapters(steps), *backbones(steps)]
+
+
+ENCODER = "{'type': 'Beit3Encoder', 'variant': 'tiny', 'depth': 6, 'grid': 12}"
+TOTES = (  # the detector of the study: small images, a schedule that fits any length
+    "param_scheduler.0.end=0.05",
+    "param_scheduler.1.begin=0.5",
+    "param_scheduler.1.end=1.0",
+    "custom_hooks=[]",
+    f"model.backbone.encoder={ENCODER}",
+    "model.neck.in_channels=128",
+    "train_dataloader.dataset.canvas_hw=(192, 256)",
+    "val_dataloader.dataset.canvas_hw=(192, 256)",
+)
+CROPS = {  # the same encoder, at the size of crops
+    "identification": (
+        f"model.encoder={ENCODER}",
+        "train_dataloader.dataset.size=96",
+        "val_dataloader.dataset.size=96",
+        "model.heads.identification.dim=128",
+    ),
+    "defects": (
+        f"model.encoder={ENCODER}",
+        "train_dataloader.dataset.size=96",
+        "val_dataloader.dataset.size=96",
+        "model.heads.defects.in_channels=128",
+    ),
+}
+
+
+def length(steps: int) -> tuple[str, ...]:
+    """So many steps, validated four times."""
+    return (f"train_cfg.max_steps={steps}", f"train_cfg.val_steps={max(1, steps // 4)}")
+
+
+def adapters(steps: int) -> list[Row]:
+    """What it costs not to train the encoder, when it starts as a detector's."""
+    trunk = Row(
+        "trunk", "detector", "segmentation", "small", (*length(3 * steps), *TOTES), "", (0,)
+    )
+    ways = {
+        "full fine-tuning": (),
+        "MultiWay-Adapters": ("model.adapters={'extractor': 64, 'enhancer': 128}",),
+        "head alone": ("model.frozen=True",),
+    }
+    out = [trunk]
+    for task in CROPS:
+        same = (*length(4 * steps // 5), *CROPS[task])
+        group = f"adapters, {task}"
+        out += [Row(group, name, task, "small", (*same, *way), trunk.key)
+                for name, way in ways.items()]  # fmt: skip
+        out.append(Row(group, "full, from random weights", task, "small", same))
     return out
 
 
-def shared_or_separate(steps: int) -> list[Row]:
+def backbones(steps: int) -> list[Row]:
     """One encoder for three tasks against three: the same encoder, steps and batches per task."""
-    canvas = ("canvas_hw=(192,256)", "min_area=80.0")
-    cells = [f"train_dataloader.dataset.{c}" for c in canvas]
-    cells += [f"val_dataloader.dataset.{c}" for c in canvas]
-    several = [c.replace("dataset.", "dataset.datasets.segmentation.") for c in cells]
-    totes, others = steps, steps // 2
-    encoder = "'variant': 'tiny', 'depth': 6"
-    wide = [f"model.{k}=128" for k in ("neck.in_channels",)]
+    totes, others = 2 * steps, steps
     adam = (
         "optim_wrapper.optimizer.lr=5e-4",
         "optim_wrapper.amp=bfloat16",
+        "optim_wrapper.optimizer.betas=(0.9, 0.99)",
         "optim_wrapper.clip_grad.max_norm=5.0",
-        "custom_hooks=[]",
     )
-
-    def length(n: int) -> tuple[str, ...]:
-        return (f"train_cfg.max_steps={n}", f"train_cfg.val_steps={max(1, n // 3)}")
-
+    wave = ("param_scheduler.0.end=0.05", "param_scheduler.1.begin=0.5")
+    turns = f"{{'segmentation': {totes}, 'identification': {others}, 'defects': {others}}}"
+    plans = "train_dataloader.batch_sampler.plans"
+    joined = [
+        f"model.encoder={ENCODER}",
+        "model.heads.segmentation.neck.in_channels=128",
+        "model.heads.identification.dim=128",
+        "model.heads.defects.in_channels=128",
+        "custom_hooks=[]",
+        f"train_dataloader.batch_sampler.turns={turns}",
+    ]
+    for loader in ("train_dataloader", "val_dataloader"):
+        part = f"{loader}.dataset.datasets"
+        joined += [f"{part}.segmentation.canvas_hw=(192, 256)"]
+        joined += [f"{part}.{task}.size=96" for task in CROPS]
+    joined += [f"{plans}.identification.batch_size=32", f"{plans}.defects.batch_size=16"]
+    group = "backbones"
     return [
-        Row("backbones", "one for three tasks", "multitask", "small",
-            (*length(totes + 2 * others), *several, *adam,
-             f"model.encoder={{'type': 'Beit3Encoder', {encoder}}}",
-             "model.heads.segmentation.neck.in_channels=128",
-             "model.heads.identification.dim=128", "model.heads.defects.in_channels=128",
-             "train_dataloader.batch_sampler.turns="
-             f"{{'segmentation': {totes}, 'identification': {others}, 'defects': {others}}}")),
-        Row("backbones", "own: segmentation", "segmentation", "small",
-            (*length(totes), *cells, *adam, *wide,
-             f"model.backbone.encoder={{'type': 'Beit3Encoder', {encoder}}}")),
-        Row("backbones", "own: identification", "identification", "small",
-            (*length(others), *adam, "model.encoder.depth=6")),
-        Row("backbones", "own: defects", "defects", "small",
-            (*length(others), *adam, "model.encoder.depth=6", "model.encoder.drop_path=0.0")),
+        Row(group, "one for three tasks", "multitask", "small",
+            (*length(totes + 2 * others), *joined, *adam, *wave)),
+        Row(group, "its own: segmentation", "segmentation", "small",
+            (*length(totes), *TOTES, *adam)),
+        *(Row(group, f"its own: {task}", task, "small",
+              (*length(others), *CROPS[task], *adam, *wave)) for task in CROPS),
     ]  # fmt: skip
 
 
@@ -157,8 +204,8 @@ class Study:
         for change in row.changes:
             words += ["--set", change]
         if row.init:
-            start = next(r for r in self.rows if f"{r.group} {r.name}" == row.init)
-            words += ["--init", str(self.folder(start, seed) / "best.pth")]
+            start = next(r for r in self.rows if r.key == row.init)
+            words += ["--init", str(self.folder(start, start.seeds[0]) / "best.pth")]
         return words
 
     def run(self, row: Row, seed: int) -> None:
@@ -188,7 +235,7 @@ class Study:
         """Run what is missing: first what others start from, seed by seed."""
         wanted = [r for r in self.rows if not groups or r.group in groups]
         for later in (False, True):
-            jobs = [(r, s) for s in SEEDS for r in wanted if bool(r.init) == later]
+            jobs = [(r, s) for s in SEEDS for r in wanted if s in r.seeds and bool(r.init) == later]
             with ThreadPoolExecutor(processes) as pool:
                 for one in [pool.submit(self.run, row, seed) for row, seed in jobs]:
                     one.result()
@@ -198,7 +245,7 @@ class Study:
         groups: dict[str, dict[str, Any]] = {}
         for row in self.rows:
             found = []
-            for seed in SEEDS:
+            for seed in row.seeds:
                 path = self.folder(row, seed) / "study.json"
                 if path.is_file():
                     found.append(json.loads(path.read_text()))

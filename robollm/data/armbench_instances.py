@@ -145,7 +145,7 @@ def _instance(
     box = _clipped(row.get("bbox"), where, hw, problems)
     if box is None:
         return None
-    mask = row.get("segmentation")
+    mask: Any = row.get("segmentation")
     counted = mask.get("counts") if isinstance(mask, dict) else mask
     if not counted:
         problems.note("empty_segmentation", where, f"has the segmentation {mask!r:.60}")

@@ -230,8 +230,9 @@ def _schedules(config: Config, loader: DataLoader[Any]) -> list[dict[str, Any]] 
         for key in ("begin", "end"):
             if isinstance(one.get(key), float):
                 one[key] = round(one[key] * steps)
+        one["begin"] = min(one.get("begin", 0), max(0, steps - 1))
         if "end" in one:
-            one["end"] = max(one["end"], one.get("begin", 0) + 1)
+            one["end"] = max(one["end"], one["begin"] + 1)
     return schedules
 
 

@@ -1,4 +1,4 @@
-"""One of several processes that train on parts of one batch. Run by test_train_losses.py.
+"""One of several processes that train on parts of one batch. Run by test_train_loss_modules.py.
 
 `python loss_process.py RANK PROCESSES MEETING_FILE RESULT_FILE`
 """

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from robollm.core.errors import ConfigError, FrameError
+from robollm.core.errors import ConfigError
 from robollm.runtime.bundle import Canvas
 from robollm.runtime.pixels import to_canvas
-from robollm.train.engine.augment import MEAN_COLOUR, Augment, on_canvas, read_rgb
+from robollm.train.engine.augment import MEAN_COLOUR, Augment, on_canvas
 
 ALL = {
     "scale": (0.3, 1.0),
@@ -162,27 +162,3 @@ def test_what_is_erased_is_one_rectangle_of_one_colour():
 def test_a_setting_out_of_range_is_refused(options, message):
     with pytest.raises(ConfigError, match=message):
         Augment(**{"size": 8, **options})
-
-
-def test_files_come_back_as_rgb_and_bad_ones_are_named(tmp_path):
-    rgb = picture()
-    file = tmp_path / "a.png"
-    cv2.imwrite(str(file), rgb[..., ::-1])
-    assert (read_rgb(file) == rgb).all()
-    photo = tmp_path / "b.jpg"
-    cv2.imwrite(str(photo), rgb[..., ::-1])
-    assert read_rgb(photo).shape == rgb.shape
-    raw = photo.read_bytes()
-    for name, content, kind in (
-        ("cut.jpg", raw[: len(raw) // 2], "truncated_image"),
-        ("cut.png", file.read_bytes()[:200], "truncated_image"),
-        ("text.jpg", b"not a picture", "corrupt_image"),
-        ("empty.jpg", b"", "corrupt_image"),
-    ):
-        (tmp_path / name).write_bytes(content)
-        with pytest.raises(FrameError, match=name) as error:
-            read_rgb(tmp_path / name)
-        assert error.value.kind == kind
-    with pytest.raises(FrameError, match=r"gone\.jpg") as error:
-        read_rgb(tmp_path / "gone.jpg")
-    assert error.value.kind == "missing_image"

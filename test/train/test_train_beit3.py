@@ -13,7 +13,7 @@ import pytest
 import torch
 from mmengine.registry import MODELS
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 from torchscale_models import published_state, torchscale_beit3
 
 from robollm.core.errors import ConfigError

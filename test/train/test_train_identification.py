@@ -725,14 +725,15 @@ def test_a_config_fits_together(name, whole):
     encoder = settings.model.encoder
     if encoder.variant in ("base", "large"):  # as in the recipe, but small enough to build here
         encoder.update(depth=1, hidden=64)
+        settings.model.heads.identification.hidden = 32
     model = TaskModel(**{k: v for k, v in settings.model.items() if k != "type"})
     one = model.heads["identification"]
     assert one.projection.in_features == model.encoder.settings.dim
     train = settings.train_dataloader.dataset
     val = settings.val_dataloader.dataset
-    for part in (train, val):
-        part.data_root = str(whole)
     assert train.size == val.size == model.encoder.settings.grid * model.encoder.settings.patch
+    for part in (train, val):
+        part.update(data_root=str(whole), size=32)
     assert train.get("fit") == val.get("fit")
     data, other = DATASETS.build(train), DATASETS.build(val)
     assert data.views == other.views

@@ -1,13 +1,11 @@
 """A small detector, trained from scratch on CPU cores in minutes; one class.
 
-Measured before it was written (docs/detector.md): one box stage and few RoIs first, no stride 4,
-an auxiliary dense loss, two-fold speed by other convolutions. Run one process per core, one thread
-each. `steps` is repeated in the schedule: change both.
+One box stage and few RoIs, no stride 4, an auxiliary dense loss: see docs/detector.md. Run one
+process per core, one thread each.
 """
 
 _base_ = ["./_base_/detector.py"]
 
-steps = 2400
 strides = [8, 16, 32, 64]
 roi_layer = {
     "type": "SingleRoIExtractor",
@@ -24,7 +22,6 @@ sampler = {"type": "RandomSampler", "neg_pos_ub": -1}
 canvas_hw = (256, 320)
 
 model = {
-    "fast": True,
     "data_preprocessor": {"pad_size_divisor": 32},
     "backbone": {"encoder": {"variant": "small256"}},
     "neck": {"in_channels": 256, "out_channels": 128, "strides": strides},
@@ -106,8 +103,6 @@ model = {
 
 train_dataloader = {
     "batch_sampler": {"batch_size": 4},
-    "num_workers": 0,
-    "persistent_workers": False,
     "dataset": {
         "canvas_hw": canvas_hw,
         "min_area": 80.0,
@@ -123,12 +118,11 @@ train_dataloader = {
 }
 val_dataloader = {
     "batch_size": 4,
-    "num_workers": 0,
     "dataset": {"canvas_hw": canvas_hw, "min_area": 80.0},
 }
 val_evaluator = {"groups": (5, 12)}
 
-train_cfg = {"_delete_": True, "type": "StepLoop", "max_steps": steps, "val_steps": steps // 6}
+train_cfg = {"_delete_": True, "type": "StepLoop", "max_steps": 2400, "val_steps": 400}
 select = {"patience": 0}
 optim_wrapper = {
     "optimizer": {"lr": 4e-4, "betas": (0.9, 0.99), "weight_decay": 0.05},
@@ -141,10 +135,10 @@ param_scheduler = [
         "type": "CosineAnnealingLR",
         "eta_min_ratio": 0.01,
         "by_epoch": False,
-        "begin": steps * 6 // 10,
-        "end": steps,
+        "begin": 0.6,  # floats are shares of all steps
+        "end": 1.0,
     },
 ]
 custom_hooks = [{"type": "EMAHook", "momentum": 0.003}]
 
-del steps, strides, roi_layer, assigner, sampler, canvas_hw
+del strides, roi_layer, assigner, sampler, canvas_hw

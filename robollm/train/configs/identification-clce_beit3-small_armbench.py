@@ -1,4 +1,4 @@
-"""CLCE (thesis eq. 5.2-5.4). `classes`: at least as many as there are training products."""
+"""CLCE (thesis eq. 5.2-5.4). `classes`: at least as many as there are products in all splits."""
 
 _base_ = "identification_beit3-small_armbench.py"
 

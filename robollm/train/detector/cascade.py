@@ -1,4 +1,4 @@
-"""Cascade Mask R-CNN for totes: MMDetection's, safe under autocast, with an auxiliary dense loss."""
+"""Cascade Mask R-CNN for totes: MMDetection's, safe under autocast, with a dense loss beside."""
 
 from __future__ import annotations
 
@@ -111,12 +111,15 @@ def _to_centres(labels: Tensor) -> Tensor:
     return torch.stack(ways, 1)
 
 
-def _in_float32(module: nn.Module, args: Any, output: Any) -> Any:
-    """A forward hook: what autocast made small gets float32 back."""
+def _float32(value: Any) -> Any:
+    """Tensors, and sequences of them, in float32."""
+    return value.float() if isinstance(value, Tensor) else type(value)(map(_float32, value))
+
+
+def _give_float32(module: nn.Module, args: Any, output: Any) -> Any:
+    """A forward hook, against what autocast made of the output."""
     del module, args
-    if isinstance(output, Tensor):
-        return output.float()
-    return type(output)(_in_float32(nn.Identity(), None, o) for o in output)
+    return _float32(output)
 
 
 @MODELS.register_module()
@@ -133,7 +136,8 @@ class ToteCascadeRCNN(CascadeRCNN):  # type: ignore[misc]
         **parts: see `mmdet.models.CascadeRCNN`.
 
     Raises:
-        ConfigError: for unknown `classes`; if the neck's levels are not those of the anchors and RoI extractors.
+        ConfigError: for unknown `classes`; if the neck's levels are not those of the anchors and
+            RoI extractors.
     """
 
     def __init__(
@@ -155,7 +159,7 @@ class ToteCascadeRCNN(CascadeRCNN):  # type: ignore[misc]
         self._check_levels()
         self.dense_head = MODELS.build(dense_head) if dense_head else None
         for head in (self.rpn_head, *self.roi_head.bbox_head, *self.roi_head.mask_head):
-            head.register_forward_hook(_in_float32)
+            head.register_forward_hook(_give_float32)
         if fast:
             speed_up(self)
 

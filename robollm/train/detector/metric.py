@@ -71,6 +71,8 @@ class InstanceMetric(BaseMetric):  # type: ignore[misc]
         ConfigError: for a setting out of range.
     """
 
+    default_prefix = ""  # none, and no warning about it
+
     def __init__(
         self,
         classes: str = "agnostic",

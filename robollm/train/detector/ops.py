@@ -26,6 +26,12 @@ _NAME = "mmcv._ext"
 class _Operators(types.ModuleType):
     """Looks complete to `mmcv.ops`, and says so when something is called that is not here."""
 
+    nms: Callable[..., Tensor]
+    roi_align_forward: Callable[..., None]
+    roi_align_backward: Callable[..., None]
+    get_compiler_version: Callable[[], str]
+    get_compiling_cuda_version: Callable[[], str]
+
     def __getattr__(self, name: str) -> Callable[..., Any]:
         if name.startswith("__"):
             raise AttributeError(name)
@@ -44,7 +50,7 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Ten
     return roi_align.suppress(boxes, scores, iou_threshold, offset)
 
 
-def roi_align_forward(features: Tensor, rois: Tensor, output: Tensor, *_: Tensor, pool_mode: int,
+def roi_align_forward(features: Tensor, rois: Tensor, output: Tensor, *_max: Tensor, pool_mode: int,
                       **how: Any) -> None:  # fmt: skip
     """As `mmcv._ext.roi_align_forward`: fills `output`. Average pooling only.
 
@@ -56,8 +62,8 @@ def roi_align_forward(features: Tensor, rois: Tensor, output: Tensor, *_: Tensor
     output.copy_(roi_align.forward(features, plan))
 
 
-def roi_align_backward(grad: Tensor, rois: Tensor, _y: Tensor, _x: Tensor, grad_features: Tensor, *,
-                       pool_mode: int, **how: Any) -> None:  # fmt: skip
+def roi_align_backward(grad: Tensor, rois: Tensor, _y: Tensor, _x: Tensor, grad_features: Tensor,
+                       *, pool_mode: int, **how: Any) -> None:  # fmt: skip
     """As `mmcv._ext.roi_align_backward`: fills `grad_features`."""
     b, _, h, w = grad_features.shape
     plan = _plan(rois, grad.dtype, (b, h, w), pool_mode, **how)
@@ -88,12 +94,12 @@ def install() -> bool:
         return False
     ours = _Operators(_NAME, "nms and RoIAlign in torch, by robollm")
     ours.__spec__ = importlib.machinery.ModuleSpec(_NAME, None, origin=__file__)
-    ours.nms = nms  # type: ignore[method-assign]
-    ours.roi_align_forward = roi_align_forward  # type: ignore[method-assign]
-    ours.roi_align_backward = roi_align_backward  # type: ignore[method-assign]
+    ours.nms = nms
+    ours.roi_align_forward = roi_align_forward
+    ours.roi_align_backward = roi_align_backward
     # mmcv.ops asks for these when it reports what it was built with.
-    ours.get_compiler_version = lambda: "torch only"  # type: ignore[method-assign]
-    ours.get_compiling_cuda_version = lambda: "torch only"  # type: ignore[method-assign]
+    ours.get_compiler_version = lambda: "torch only"
+    ours.get_compiling_cuda_version = lambda: "torch only"
     sys.modules[_NAME] = ours
     return True
 

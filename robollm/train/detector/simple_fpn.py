@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -79,7 +80,7 @@ class SimpleFPN(BaseModule):  # type: ignore[misc]
         init_cfg: Any = None,
     ) -> None:
         super().__init__(init_cfg)
-        steps = [b / a for a, b in zip(strides, strides[1:], strict=False)]
+        steps = [b / a for a, b in itertools.pairwise(strides)]
         fits = bool(strides) and strides[0] <= 2 * patch and math.log2(strides[0] / patch) % 1 == 0
         if not fits or any(s != 2 for s in steps) or halve not in HALVES:
             raise ConfigError(

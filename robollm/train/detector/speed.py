@@ -1,7 +1,8 @@
 """Faster layers for CPUs, with the same weights under the same names.
 
-oneDNN's convolutions are slow in bfloat16, above all backwards; its matrix products are not. What
-is a matrix product in disguise is run as one, and 3x3 kernels are stored channels-last.
+oneDNN's convolutions can be slow in bfloat16, above all backwards; its matrix products are not.
+What is a matrix product in disguise is run as one, and 3x3 kernels are stored channels-last. How
+much that brings depends on torch and the machine: measure first (bench/detector.py).
 """
 
 from __future__ import annotations
@@ -10,6 +11,9 @@ import torch
 import torch.nn.functional as F
 from mmcv.cnn.bricks.wrappers import Conv2d, ConvTranspose2d
 from torch import Tensor, nn
+
+_CONVOLUTIONS = (nn.Conv2d, Conv2d)
+_UNPOOLS = (nn.ConvTranspose2d, ConvTranspose2d)
 
 
 class Pointwise(nn.Conv2d):
@@ -29,18 +33,14 @@ class Unpool(nn.ConvTranspose2d):
         del output_size  # there is only one without overlap
         (b, c, height, width), (h, w) = input.shape, self.kernel_size
         weight = self.weight.permute(2, 3, 1, 0).reshape(-1, c)
-        out = F.linear(input.permute(0, 2, 3, 1), weight)
-        out = out.view(b, height, width, h, w, self.out_channels)
-        if self.bias is not None:
-            out = out + self.bias
-        out = out.permute(0, 5, 1, 3, 2, 4)
-        return out.reshape(b, self.out_channels, height * h, width * w).contiguous(
-            memory_format=torch.channels_last
-        )
+        bias = None if self.bias is None else self.bias.repeat(h * w)
+        out = F.linear(input.permute(0, 2, 3, 1), weight, bias)
+        out = out.view(b, height, width, h, w, self.out_channels).transpose(2, 3)
+        return out.reshape(b, height * h, width * w, self.out_channels).permute(0, 3, 1, 2)
 
 
-def _plain(layer: nn.Module) -> bool:
-    return (layer.groups, layer.dilation, layer.padding) == (1, (1, 1), (0, 0))
+def _plain(layer: nn.Conv2d | nn.ConvTranspose2d) -> bool:
+    return layer.groups == 1 and layer.dilation == (1, 1) and layer.padding == (0, 0)
 
 
 def speed_up(model: nn.Module) -> int:
@@ -53,17 +53,14 @@ def speed_up(model: nn.Module) -> int:
     """
     changed = 0
     for layer in model.modules():
-        # Exactly these: a subclass may mean something else by its forward.
-        if type(layer) in (nn.ConvTranspose2d, ConvTranspose2d):
-            if (
-                _plain(layer)
-                and layer.kernel_size == layer.stride
-                and layer.output_padding == (0, 0)
-            ):
-                # The object stays: names, hooks and optimiser groups go on pointing to it.
+        # Exactly these: a subclass may mean something else by its forward. The object stays:
+        # names, hooks and optimiser groups go on pointing to it.
+        if isinstance(layer, nn.ConvTranspose2d) and type(layer) in _UNPOOLS:
+            apart = layer.kernel_size == layer.stride and layer.output_padding == (0, 0)
+            if apart and _plain(layer):
                 layer.__class__ = Unpool
                 changed += 1
-        elif type(layer) in (nn.Conv2d, Conv2d):
+        elif isinstance(layer, nn.Conv2d) and type(layer) in _CONVOLUTIONS:
             if _plain(layer) and layer.kernel_size == layer.stride == (1, 1):
                 layer.__class__ = Pointwise
                 changed += 1

@@ -6,14 +6,13 @@ Everything random comes from the generator that is passed in. Without one, a pic
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from robollm.core.errors import ConfigError, FrameError
+from robollm.core.errors import ConfigError
 from robollm.core.letterbox import FITS, Letterbox
 
 Pixels = NDArray[np.uint8]
@@ -21,38 +20,6 @@ Pixels = NDArray[np.uint8]
 MEAN_COLOUR = 128
 """Padding. The engine's normalisation makes 127.5 to 0; this is the nearest uint8 to it."""
 _GREY = np.array([0.299, 0.587, 0.114], np.float32)
-_TAIL = 1024
-_ENDS = {b"\xff\xd8": b"\xff\xd9", b"\x89P": b"IEND"}
-
-
-def read_rgb(path: Path) -> Pixels:
-    """Read a JPEG or PNG file.
-
-    Returns:
-        (H, W, 3) uint8, RGB, contiguous.
-
-    Raises:
-        FrameError: `missing_image`, `corrupt_image` or `truncated_image` (OpenCV paints the lost
-            rows of a JPEG grey without a word), with the file's name.
-    """
-    fix = "fetch the file again, or remove it"
-    try:
-        raw = path.read_bytes()
-    except OSError as e:
-        raise FrameError(f"{path} can't be read: {e}", kind="missing_image", fix=fix) from e
-    end = _ENDS.get(raw[:2])
-    if end is not None and end not in raw[-_TAIL:]:
-        raise FrameError(
-            f"{path} stops after {len(raw)} bytes, without the mark of its end",
-            kind="truncated_image",
-            fix=fix,
-        )
-    bgr = cv2.imdecode(np.frombuffer(raw, np.uint8), cv2.IMREAD_COLOR) if raw else None
-    if bgr is None:
-        raise FrameError(
-            f"{path} ({len(raw)} bytes) is not a JPEG or PNG image", kind="corrupt_image", fix=fix
-        )
-    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def resized(rgb: Pixels, size: int, fit: str) -> Pixels:

@@ -22,7 +22,8 @@ from robollm.core.errors import ConfigError, FrameError
 from robollm.data.problems import Problem, Problems
 
 Sample = dict[str, Any]
-"""`inputs`, `data_samples`, and `name` (file or id, for messages)."""
+"""`inputs`, `data_samples`, `name` (file or id, for messages), and perhaps `problems`: what `load`
+could do without, a frame of a sequence for example."""
 
 RETRIES = 20
 

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from robollm.core.errors import ConfigError, FrameError
 from robollm.data import armbench_identification as armbench
 from robollm.data.armbench_files import VIEWS
+from robollm.data.images import read_image
 from robollm.data.problems import Problem
-from robollm.train.engine.augment import Augment, Pixels, read_rgb
+from robollm.train.engine.augment import Augment, Pixels
 from robollm.train.engine.draws import Sample, TaskData
 from robollm.train.identification.families import families, mislabel
 
@@ -168,7 +169,7 @@ class PickData(TaskData):
         views, present = self._look_at_random(pick, rng)
         files = self._references(product)
         file = files[int(rng.integers(len(files)))]
-        reference = _planes(self._augment_reference(read_rgb(file), rng))
+        reference = _planes(self._augment_reference(read_image(file), rng))
         inputs = {"views": views, "present": present, "reference": reference}
         return {"inputs": inputs, "data_samples": about, "name": f"{name}, {file.name}"}
 
@@ -203,13 +204,13 @@ class PickData(TaskData):
 
     def _load_reference(self, product: str, file: Path) -> Sample:
         views, present = self._blank(), np.zeros(len(self.views), np.bool_)
-        views[0] = _planes(self._augment_reference(read_rgb(file), None))
+        views[0] = _planes(self._augment_reference(read_image(file), None))
         about = {"kind": "reference", "product_id": product, "image": file.name}
         inputs = {"views": views, "present": present}
         return {"inputs": inputs, "data_samples": about, "name": f"{product}/{file.name}"}
 
     def _read(self, pick: armbench.Pick, view: str) -> Pixels:
-        rgb = read_rgb(pick.views[view])
+        rgb = read_image(pick.views[view])
         outline = armbench.polygons(self.root, pick.id, view) if self.crop == "segment" else []
         if not outline:
             return rgb

@@ -21,6 +21,7 @@ from robollm.train.quality.measure import (
 )
 
 _COLOURED = 20  # classes with a colour of their own
+_NAMED = 10  # so many classes have room in a legend
 _FEWEST = 5  # points that t-SNE makes sense of
 _POSITIVE, _NEGATIVE, _REST = "#1f77b4", "#ff7f0e", "#c8c8c8"
 
@@ -123,7 +124,7 @@ def _draw(
 
 def _draw_cosines(axes: Any, quality: EmbeddingQuality) -> None:
     edges = np.linspace(-1, 1, BINS + 1)
-    lowest = 1.0
+    lowest, highest = 1.0, 0.0
     for pairs, label, colour in (
         (quality.positives, "positive", _POSITIVE),
         (quality.negatives, "negative", _NEGATIVE),
@@ -135,14 +136,13 @@ def _draw_cosines(axes: Any, quality: EmbeddingQuality) -> None:
         axes.stairs(share, edges, fill=True, alpha=0.4, color=colour, label=text)
         axes.stairs(share, edges, color=colour, linewidth=0.8)
         axes.axvline(pairs.mean, color=colour, linestyle="--", linewidth=1)
-        lowest = min(lowest, pairs.smallest)
+        lowest, highest = min(lowest, pairs.smallest), max(highest, float(share.max()))
     title = "cosines of pairs"
     if quality.auc is not None:
         title += f": AUC {quality.auc:.4f}, overlap {quality.overlap:.3f}"
     axes.set_title(title, fontsize=10)
-    axes.set_xlim(max(-1.0, np.floor(lowest * 10) / 10), 1.0)
-    axes.set_ylim(bottom=0)
-    axes.margins(y=0.25)
+    axes.set_xlim(np.clip(np.floor(lowest * 10) / 10, -1.0, 0.9), 1.0)
+    axes.set_ylim(0, 1.25 * highest)  # room for the legend
     axes.set_xlabel("cosine")
     axes.set_ylabel("share of pairs per bin")
     axes.legend(fontsize=8, loc="upper left")
@@ -162,16 +162,17 @@ def _draw_places(axes: Any, places: Floats | None, ids: NDArray[Any]) -> None:
     if rest.any():
         title = f"t-SNE of {len(ids)}, the {_COLOURED} largest of {len(found)} classes in colour"
         axes.scatter(*places[rest].T, s=size, color=_REST, linewidths=0)
-    shown = np.flatnonzero(~rest)
-    colours = np.searchsorted(np.sort(largest), ids[shown])
-    axes.scatter(
-        *places[shown].T,
-        s=size,
-        c=colours,
-        cmap="tab10" if len(largest) <= 10 else "tab20",
-        vmin=0,
-        vmax=9 if len(largest) <= 10 else 19,
-        linewidths=0,
-    )
+    colours = _colours(len(largest))
+    for label, colour in zip(np.sort(largest), colours, strict=True):
+        axes.scatter(*places[ids == label].T, s=size, color=colour, linewidths=0, label=str(label))
+    if len(found) <= _NAMED:
+        axes.legend(fontsize=8, title="class", title_fontsize=8, loc="upper right", markerscale=1.5)
     axes.set_title(title, fontsize=10)
     axes.set_aspect("equal", adjustable="datalim")
+
+
+def _colours(count: int) -> list[Any]:
+    from matplotlib import colormaps
+
+    chart = colormaps["tab10" if count <= 10 else "tab20"]
+    return [chart(k) for k in range(count)]

@@ -15,20 +15,20 @@ custom_imports = {
 }
 
 _strides = [4, 8, 16, 32, 64]
-_norm = {"type": "LayerNorm2d", "eps": 1e-6}
+_norm: dict[str, object] = {"type": "LayerNorm2d", "eps": 1e-6}
 
 
-def _roi(size):
+def _roi(size: int, strides: list[int]) -> dict[str, object]:
     """RoIAlign on the four finest levels; 0: as many sampling points as there are cells [V]."""
     return {
         "type": "SingleRoIExtractor",
         "roi_layer": {"type": "RoIAlign", "output_size": size, "sampling_ratio": 0},
         "out_channels": 256,
-        "featmap_strides": _strides[:-1],
+        "featmap_strides": strides[:-1],
     }
 
 
-def _box_head(weights):
+def _box_head(weights: tuple[int, ...], norm: dict[str, object]) -> dict[str, object]:
     """4 convolutions and 1 layer [V]; a box weight of 10 is a standard deviation of 1/10."""
     return {
         "type": "Shared4Conv1FCBBoxHead",
@@ -37,7 +37,7 @@ def _box_head(weights):
         "fc_out_channels": 1024,
         "roi_feat_size": 7,
         "num_classes": 1,
-        "norm_cfg": _norm,
+        "norm_cfg": norm,
         "reg_class_agnostic": True,
         "bbox_coder": {
             "type": "DeltaXYWHBBoxCoder",
@@ -49,7 +49,7 @@ def _box_head(weights):
     }
 
 
-def _stage(iou):
+def _stage(iou: float) -> dict[str, object]:
     return {
         "assigner": {
             "type": "MaxIoUAssigner",
@@ -72,7 +72,7 @@ def _stage(iou):
     }
 
 
-def _proposals(before):
+def _proposals(before: int) -> dict[str, object]:
     return {
         "nms_pre": before,
         "max_per_img": 1000,
@@ -122,9 +122,11 @@ model = {
         "type": "CascadeRoIHead",
         "num_stages": 3,
         "stage_loss_weights": [1, 0.5, 0.25],  # [M]
-        "bbox_roi_extractor": _roi(7),
-        "bbox_head": [_box_head(w) for w in ((10, 10, 5, 5), (20, 20, 10, 10), (30, 30, 15, 15))],
-        "mask_roi_extractor": _roi(14),
+        "bbox_roi_extractor": _roi(7, _strides),
+        "bbox_head": [
+            _box_head(w, _norm) for w in ((10, 10, 5, 5), (20, 20, 10, 10), (30, 30, 15, 15))
+        ],
+        "mask_roi_extractor": _roi(14, _strides),
         "mask_head": {  # one for each stage [M]; [V] has one
             "type": "FCNMaskHead",
             "num_convs": 4,
@@ -180,8 +182,6 @@ _data = {
 }
 train_dataloader = {
     "batch_sampler": {"type": "ShuffledBatches", "batch_size": 8},  # x 8 processes = 64 [R]
-    "num_workers": 4,
-    "persistent_workers": True,
     "dataset": {
         **_data,
         "split": "train",
@@ -190,8 +190,6 @@ train_dataloader = {
 }
 val_dataloader = {
     "batch_size": 1,
-    "num_workers": 2,
-    "sampler": {"type": "DefaultSampler", "shuffle": False},
     "dataset": {**_data, "split": "val"},
 }
 val_evaluator = {"type": "InstanceMetric", "classes": "agnostic"}
@@ -215,13 +213,9 @@ optim_wrapper = {
 }
 param_scheduler = [
     {"type": "LinearLR", "start_factor": 0.001, "by_epoch": False, "begin": 0, "end": 250},  # [V]
-    {  # at 8/9 and 26/27 of the epochs [V]
-        "type": "MultiStepLR",
-        "milestones": [44, 48],
-        "gamma": 0.1,
-        "by_epoch": True,
-        "convert_to_iter_based": True,
-    },
+    # A tenth from 8/9 of all steps on, a hundredth from 26/27 on [V]; floats are shares.
+    {"type": "ConstantLR", "factor": 0.1, "by_epoch": False, "begin": 8 / 9, "end": 1.1},
+    {"type": "ConstantLR", "factor": 0.1, "by_epoch": False, "begin": 26 / 27, "end": 1.1},
 ]
 
 del _strides, _norm, _data
