@@ -20,6 +20,7 @@ _CONFIG = "small, base, large, another config's name, or a path ending in .py."
 _SET = "Change the config, for example train_cfg.max_epochs=3; repeatable."
 _INIT = "Encoder weights to start from: a BEiT-3 file, or a checkpoint of a run."
 _WORKERS = "Processes that read data; changes the speed, not the result."
+_EMBEDDINGS = "Folder for isotropy, cosines and t-SNE of what identification embeds."
 _HELP = {
     "segmentation": "Instance masks: Cascade Mask R-CNN on BEiT-3 (thesis 8.3.3).",
     "identification": "Retrieval: pick and reference images side by side (thesis 8.3.4).",
@@ -78,9 +79,10 @@ for _task in _HELP:
 @click.option("--data", type=_FOLDER, required=True, help=_DATA)
 @click.option("--split", type=click.Choice(["val", "test"]), default="test", show_default=True)
 @click.option("--workers", type=_COUNT, default=0, show_default=True, help=_WORKERS)
-def evaluate(run: Path, data: Path, split: str, workers: int) -> None:
+@click.option("--embeddings", type=click.Path(path_type=Path, file_okay=False), help=_EMBEDDINGS)
+def evaluate(run: Path, data: Path, **options: Any) -> None:
     """Measure a run."""
     _need_torch()
-    from robollm.train.run import evaluate as measure
+    from robollm.train.evaluate import evaluate as measure
 
-    click.echo(json.dumps(measure(run, data, split, workers=workers)))
+    click.echo(json.dumps(measure(run, data, **options)))

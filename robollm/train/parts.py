@@ -10,7 +10,8 @@ _TASKS = {
     "segmentation": ("detector.backbone", "detector.simple_fpn", "detector.totes",
                      "detector.metric", "detector.cascade"),
     "identification": ("losses.modules", "identification.data", "identification.batches",
-                       "identification.head", "identification.metric"),
+                       "identification.head", "identification.metric",
+                       "identification.collect"),
     "defects": ("defects.data", "defects.batches", "defects.head", "defects.metric"),
 }  # fmt: skip
 

@@ -19,7 +19,8 @@ from robollm.core.errors import ConfigError, ModelFileError, TrainingError
 from robollm.data import armbench_defects
 from robollm.train.engine.journal import read_metrics
 from robollm.train.engine.runner import load
-from robollm.train.run import Order, evaluate, train
+from robollm.train.evaluate import evaluate
+from robollm.train.run import Order, train
 
 CONFIG = """
 model = dict(

@@ -54,11 +54,12 @@ def draw_curves(
             mark = "o" if len(xs) < 40 else ""
             axes.plot(xs, ys, marker=mark, markersize=3, linewidth=1.2,
                       label=key.removeprefix("val/"))  # fmt: skip
-        axes.set_title(name, fontsize=10)
+        alone = len(series[name]) == 1
+        axes.set_title(next(iter(series[name])) if alone else name, fontsize=10)
         axes.set_xlabel("step", fontsize=8)
         axes.tick_params(labelsize=8)
         axes.grid(alpha=0.3)
-        if len(series[name]) > 1:
+        if not alone:
             axes.legend(fontsize=6, loc="best")
     part = path.with_name(f".{path.name}.tmp")
     FigureCanvasAgg(figure)
