@@ -95,7 +95,8 @@ def rows(steps: int) -> list[Row]:
             (*length(steps), f"{loss}.transform={transform}"))
         for transform in ("sine", "sigmoid", "sigmoid_shifted")
     ]  # fmt: skip
-    return [*out, *adapters(steps), *backbones(steps)]
+    few = 3 * steps // 5
+    return [*out, *adapters(few), *backbones(few)]
 
 
 ENCODER = "{'type': 'Beit3Encoder', 'variant': 'tiny', 'depth': 6, 'grid': 12}"
@@ -125,15 +126,15 @@ CROPS = {  # the same encoder, at the size of crops
 }
 
 
-def length(steps: int) -> tuple[str, ...]:
-    """So many steps, validated four times."""
-    return (f"train_cfg.max_steps={steps}", f"train_cfg.val_steps={max(1, steps // 4)}")
+def length(steps: int, validations: int = 4) -> tuple[str, ...]:
+    """So many steps, validated so often."""
+    return (f"train_cfg.max_steps={steps}", f"train_cfg.val_steps={max(1, steps // validations)}")
 
 
 def adapters(steps: int) -> list[Row]:
     """What it costs not to train the encoder, when it starts as a detector's."""
     trunk = Row(
-        "trunk", "detector", "segmentation", "small", (*length(3 * steps), *TOTES), "", (0,)
+        "trunk", "detector", "segmentation", "small", (*length(5 * steps, 2), *TOTES), "", (0,)
     )
     ways = {
         "full fine-tuning": (),
@@ -142,7 +143,7 @@ def adapters(steps: int) -> list[Row]:
     }
     out = [trunk]
     for task in CROPS:
-        same = (*length(4 * steps // 5), *CROPS[task])
+        same = (*length(steps), *CROPS[task])
         group = f"adapters, {task}"
         out += [Row(group, name, task, "small", (*same, *way), trunk.key)
                 for name, way in ways.items()]  # fmt: skip
@@ -178,11 +179,11 @@ def backbones(steps: int) -> list[Row]:
     group = "backbones"
     return [
         Row(group, "one for three tasks", "multitask", "small",
-            (*length(totes + 2 * others), *joined, *adam, *wave)),
+            (*length(totes + 2 * others, 2), *joined, *adam, *wave)),
         Row(group, "its own: segmentation", "segmentation", "small",
-            (*length(totes), *TOTES, *adam)),
+            (*length(totes, 2), *TOTES, *adam)),
         *(Row(group, f"its own: {task}", task, "small",
-              (*length(others), *CROPS[task], *adam, *wave)) for task in CROPS),
+              (*length(others, 2), *CROPS[task], *adam, *wave)) for task in CROPS),
     ]  # fmt: skip
 
 

@@ -250,6 +250,28 @@ def test_tensorboard_events_are_written_when_asked_for(order: Any) -> None:
     assert list((order().out / "tensorboard").rglob("events.out.tfevents.*"))
 
 
+def test_a_schedule_in_shares_fits_a_run_of_any_length(order: Any) -> None:
+    shares = (
+        "param_scheduler=[{'type': 'LinearLR', 'start_factor': 0.5, 'by_epoch': False, 'end': 0.5}]"
+    )
+    for steps in (1, 8):
+        run = order(f"run{steps}", shares, f"train_cfg.max_steps={steps}", "log_every=1")
+        train(run)
+        rates = [r["lr"] for r in read_metrics(run.out) if "lr" in r]
+        assert rates[-1] == pytest.approx(1e-3)
+        if steps == 8:  # half way it is over
+            assert rates[:4] == sorted(rates[:4])
+            assert rates[3:] == pytest.approx([1e-3] * 5)
+
+
+def test_several_metrics_are_selected_by_their_mean(order: Any) -> None:
+    done = train(order("run", "select.metric=['accuracy', 'mean_recall']", "train_cfg.max_steps=4"))
+    assert done["selected_by"] == "mean of accuracy, mean_recall"
+    kept = load(order().out / "best.pth")["selected"]
+    both = (done["best"]["accuracy"] + done["best"]["mean_recall"]) / 2
+    assert kept["best"] == pytest.approx(both)
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

@@ -14,7 +14,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from drawn_world import write_world
-from mmengine.registry import MODELS
+from mmengine.registry import MODELS, DefaultScope
 
 from robollm.cli.main import app
 from robollm.core.errors import ConfigError
@@ -112,7 +112,7 @@ def test_every_config_that_comes_with_robollm_builds_its_model(name: str) -> Non
     task = next(t for t in TASKS if name in names(t))
     register_parts(task)
     config = load(task, name)
-    with torch.device("meta"):
+    with DefaultScope.overwrite_default_scope("mmdet"), torch.device("meta"):
         model = MODELS.build(config.model)
     assert sum(p.numel() for p in model.parameters()) > 500_000
     for key in ("train_dataloader", "val_dataloader", "val_evaluator", "train_cfg", "select"):
@@ -165,6 +165,22 @@ def test_one_encoder_is_in_the_checkpoint_once(world: Path, tmp_path: Path) -> N
     assert CliRunner().invoke(app, words("multitask", world, tmp_path, 1)).exit_code == 0
     state = load_checkpoint(tmp_path / "best.pth")["state_dict"]
     assert [k for k in state if "patch_embed.weight" in k] == ["encoder.patch_embed.weight"]
+
+
+def test_measuring_identification_draws_its_embedding_space(world: Path, tmp_path: Path) -> None:
+    run, pictures = tmp_path / "run", tmp_path / "pictures"
+    assert CliRunner().invoke(app, words("identification", world, run, 2)).exit_code == 0
+    measure = ["train", "evaluate", str(run), "--data", str(world), "--embeddings", str(pictures)]
+    done = CliRunner().invoke(app, measure)
+    assert done.exit_code == 0, done.output
+    assert {p.name for p in pictures.iterdir()} == {"run-test.json", "run-test.png"}
+    found = json.loads((pictures / "run-test.json").read_text())
+    assert 0 < found["isotropy"] <= 1
+    assert done.exit_code == 0
+    other = tmp_path / "defects"
+    assert CliRunner().invoke(app, words("defects", world, other, 2)).exit_code == 0
+    measure[2] = str(other)
+    assert "has no embeddings" in str(CliRunner().invoke(app, measure).exception)
 
 
 def test_the_joined_config_gives_each_head_the_width_of_the_shared_encoder() -> None:

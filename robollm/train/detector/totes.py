@@ -111,6 +111,12 @@ class ToteData(TaskData):
         self._min_area, self._min_visible = min_area, min_visible
         root = Path(data_root) / ROOT
         root = root if root.is_dir() else Path(data_root)
+        missing = [one for one in subsets if not (root / one).is_dir()]
+        if missing:
+            raise ConfigError(
+                f"{root} has no {', '.join(missing)}, want {ROOT} or a folder that holds it",
+                fix="give another data folder, or the subsets that you have",
+            )
         records: list[ImageRecord] = []
         for one in subsets:
             records += read_instances(root / one / MASKS[masks].format(split), self.problems)
