@@ -12,16 +12,18 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.dist import is_distributed
+from mmengine.dist import is_distributed, is_main_process
 from torch.utils.data import DataLoader
 
 from robollm.core.errors import ConfigError
 from robollm.train import assemble
 from robollm.train import config as cfgs
+from robollm.train.adapters.files import save_adapter
 from robollm.train.engine.journal import Journal
-from robollm.train.engine.runner import LAST, TrainRunner
+from robollm.train.engine.runner import BEST, LAST, TrainRunner, load
 from robollm.train.engine.select import Select
 from robollm.train.folder import prepare_folder, record
+from robollm.train.model import TaskModel
 from robollm.train.parts import register_parts
 
 
@@ -89,6 +91,7 @@ def train(order: Order) -> dict[str, Any]:
     finally:
         journal.close()
         assemble.close_logs()
+    _write_adapters(order.out, runner.model)
     steps = runner.iter - journal.first_step
     found = {"step": select.step, **select.metrics}
     return {
@@ -105,6 +108,17 @@ def train(order: Order) -> dict[str, Any]:
         "best": assemble.finite(found) if select.metrics else None,
         "problems": journal.problems.counts,
     }
+
+
+def _write_adapters(out: Path, model: Any) -> None:
+    """Each task's adapter alone, of the best checkpoint: what is shipped beside one encoder."""
+    model = getattr(model, "module", model)
+    if not (isinstance(model, TaskModel) and model.adapted and is_main_process()):
+        return
+    if (out / BEST).is_file():
+        model.load_state_dict(load(out / BEST)["state_dict"])
+    for task in model.heads:
+        save_adapter(model.encoder, task, out / f"adapter-{task}.pth")
 
 
 def resolve(order: Order) -> Config:

@@ -18,6 +18,9 @@ from mmengine.registry import MODELS, DefaultScope
 
 from robollm.cli.main import app
 from robollm.core.errors import ConfigError
+from robollm.train.adapters.files import load_adapter
+from robollm.train.beit3.checkpoint import load_into
+from robollm.train.beit3.encoder import Beit3Encoder
 from robollm.train.config import TASKS, join_tasks, load, names
 from robollm.train.engine.draws import Draw
 from robollm.train.engine.runner import load as load_checkpoint
@@ -159,6 +162,9 @@ def test_three_adapters_on_one_frozen_encoder_are_trained_each_on_its_own_task(
         rows = [v for k, v in last.items() if f".adapters.{task}." in k and "up" in k]
         assert rows
         assert any(v.abs().sum() > 0 for v in rows), task  # they start at 0
+        encoder = Beit3Encoder("tiny", depth=1)
+        load_into(encoder, start)
+        assert load_adapter(encoder, tmp_path / "run" / f"adapter-{task}.pth") == task
 
 
 def test_one_encoder_is_in_the_checkpoint_once(world: Path, tmp_path: Path) -> None:
