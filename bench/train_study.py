@@ -304,17 +304,32 @@ def conditions(data: Path) -> dict[str, Any]:
     }
 
 
-def show(groups: dict[str, dict[str, Any]]) -> None:
-    """Print the rows."""
+def markdown(groups: dict[str, dict[str, Any]]) -> str:
+    """The rows as tables; a value is mean ± half width of its interval."""
+    out = []
     for group, lines in groups.items():
-        print(f"\n{group}")
+        keys = list(dict.fromkeys(k for line in lines.values() for k in line["test"]))
+        head = ["row", *keys, "trained M", "ms of a step", "peak MiB"]
+        out += ["", f"**{group}**", "", f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
         for name, line in lines.items():
-            values = ", ".join(
-                f"{k} {v['mean']:.3f} +- {v['half_width_95'] or math.nan:.3f}"
-                for k, v in line["test"].items()
-            )
-            cost = f"{line['cpu_s']['mean']:.0f} CPU s, {line['peak_rss_mib']['mean']:.0f} MiB"
-            print(f"  {name}: {values} ({line['seeds']} seeds, {cost})")
+            cells = [name]
+            for key in keys:
+                value = line["test"].get(key)
+                cells.append(plus_minus(value) if value else "")
+            cells += [
+                f"{line['trained_parameters'] / 1e6:.2f}",
+                f"{1e3 * line['cpu_s_per_step']['mean']:.0f}",
+                f"{line['peak_rss_mib']['mean']:.0f}",
+            ]
+            out.append(f"| {' | '.join(cells)} |")
+    return "\n".join(out[1:])
+
+
+def plus_minus(value: dict[str, Any]) -> str:
+    """Three digits, without the leading 0."""
+    mean = f"{value['mean']:.3f}".removeprefix("0")
+    half = value["half_width_95"]
+    return mean if half is None else f"{mean} ± {half:.3f}".replace(" 0.", " .")
 
 
 def main() -> None:
@@ -331,7 +346,7 @@ def main() -> None:
     if not args.report:
         study.run_all(args.group, args.processes)
     groups = study.report()
-    show(groups)
+    print(markdown(groups))
     OUT.write_text(
         json.dumps(
             {
