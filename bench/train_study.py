@@ -201,7 +201,7 @@ class Study:
     def command(self, row: Row, seed: int) -> list[str]:
         """The row's `robollm train`."""
         words = ["train", row.task, "--config", row.config, "--data", str(self.data),
-                 "--out", str(self.folder(row, seed)), "--seed", str(seed)]  # fmt: skip
+                 "--out", str(self.folder(row, seed)), "--seed", str(seed), "--fresh"]  # fmt: skip
         for change in row.changes:
             words += ["--set", change]
         if row.init:
@@ -266,7 +266,7 @@ class Study:
         for path, name in ((str(self.data), "DATA"), (str(self.runs), "RUNS")):
             command = command.replace(path, name)
         return {
-            "command": command.replace("--seed 0", "--seed SEED").replace("-0 ", "-SEED "),
+            "command": command.replace("--seed 0 --fresh", "--seed SEED").replace("-0 ", "-SEED "),
             "seeds": len(found),
             "test": values,
             "trained_parameters": trained[0]["trained_parameters"],

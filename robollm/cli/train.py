@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,13 @@ def _run(task: str, options: dict[str, Any]) -> None:
     except KeyboardInterrupt:
         click.echo(f"stopped; the same command goes on from {options['out']}/last.pth", err=True)
         sys.exit(130)
-    click.echo(json.dumps(done))
+    _say(done)
+
+
+def _say(done: dict[str, Any]) -> None:
+    """One line of JSON; under torchrun, from the first process."""
+    if os.environ.get("RANK", "0") == "0":
+        click.echo(json.dumps(done))
 
 
 for _task in _HELP:
@@ -79,10 +86,12 @@ for _task in _HELP:
 @click.option("--data", type=_FOLDER, required=True, help=_DATA)
 @click.option("--split", type=click.Choice(["val", "test"]), default="test", show_default=True)
 @click.option("--workers", type=_COUNT, default=0, show_default=True, help=_WORKERS)
+@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help=_SET)
 @click.option("--embeddings", type=click.Path(path_type=Path, file_okay=False), help=_EMBEDDINGS)
 def evaluate(run: Path, data: Path, **options: Any) -> None:
     """Measure a run."""
     _need_torch()
     from robollm.train.evaluate import evaluate as measure
 
-    click.echo(json.dumps(measure(run, data, **options)))
+    options["changes"] = tuple(options["changes"])
+    _say(measure(run, data, **options))

@@ -7,11 +7,14 @@ import copy
 import io
 import logging
 import math
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import torch
 from mmengine.config import Config
+from mmengine.dist import is_distributed
 from mmengine.logging import MMLogger
 from mmengine.registry import DATA_SAMPLERS, DATASETS
 from torch.utils.data import DataLoader
@@ -21,13 +24,44 @@ from robollm.train.engine.evaluation import WholeBatches
 from robollm.train.multitask import ManyData
 
 
+def _loader(dataset: Any, plan: Any, workers: int) -> DataLoader[Any]:
+    return DataLoader(dataset, batch_sampler=plan, num_workers=workers, collate_fn=collate)
+
+
 def train_loader(config: Config, workers: int) -> DataLoader[Any]:
     """The training data and its plan of batches."""
     part = copy.deepcopy(config.train_dataloader)
     dataset = DATASETS.build(part["dataset"])
     size = part.get("batch_size", 1)
     plan = DATA_SAMPLERS.build({"batch_size": size, **part["batch_sampler"], "dataset": dataset})
-    return DataLoader(dataset, batch_sampler=plan, num_workers=workers, collate_fn=collate)
+    return DataLoader(
+        dataset,
+        batch_sampler=plan,
+        num_workers=workers or int(part.get("num_workers", 0)),
+        collate_fn=collate,
+    )
+
+
+def start_processes() -> None:
+    """Meet the other processes, if torchrun started this one."""
+    if "RANK" in os.environ and not is_distributed():
+        if torch.cuda.is_available():
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        backend = "nccl" if torch.cuda.is_available() else "gloo"
+        torch.distributed.init_process_group(backend)
+
+
+def model_wrapper(config: Config) -> dict[str, Any] | None:
+    """MMEngine's own wrapper of a model among several processes, but not tied to a GPU's number."""
+    if not is_distributed():
+        return None
+    wrapper = {
+        "type": "MMDistributedDataParallel",
+        "device_ids": None,
+        "broadcast_buffers": False,
+        "find_unused_parameters": config.get("find_unused_parameters", False),
+    }
+    return {"model_wrapper_cfg": wrapper}
 
 
 def schedules(config: Config, loader: DataLoader[Any]) -> list[dict[str, Any]] | None:
@@ -54,7 +88,12 @@ def val_loader(part: dict[str, Any], workers: int) -> DataLoader[Any]:
     dataset = DATASETS.build(part["dataset"])
     lengths = dataset.lengths if isinstance(dataset, ManyData) else [len(dataset)]
     plan = WholeBatches(lengths, part.get("batch_size", 1))
-    return DataLoader(dataset, batch_sampler=plan, num_workers=workers, collate_fn=collate)
+    return DataLoader(
+        dataset,
+        batch_sampler=plan,
+        num_workers=workers or int(part.get("num_workers", 0)),
+        collate_fn=collate,
+    )
 
 
 def scope_of(task: str) -> str:
@@ -81,6 +120,17 @@ def finite(values: Mapping[str, float]) -> dict[str, float | None]:
     return {k: v if math.isfinite(v) else None for k, v in values.items()}
 
 
+_NOISE = ("The prefix is not set", "Dataset ", '"FileClient"', '"HardDiskBackend"')
+
+
+def _worth_telling(record: logging.LogRecord) -> bool:
+    """What belongs on the terminal; MMEngine's log file has the rest."""
+    text = record.getMessage()
+    if "encoder weights loaded" in text:  # what was taken and dropped of a checkpoint
+        return True
+    return record.levelno >= logging.WARNING and not text.startswith(_NOISE)
+
+
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """MMEngine prints its environment while a Runner is built; its log file has it all."""
@@ -97,7 +147,7 @@ def quiet() -> Iterator[None]:
                 handler, logging.FileHandler
             ):
                 handler.setStream(sys.stderr)
-                handler.setLevel(logging.ERROR)  # its log file has the rest
+                handler.addFilter(_worth_telling)
 
 
 def _logs() -> list[MMLogger]:

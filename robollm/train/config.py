@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import difflib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,16 @@ PREFIX = {
 }
 TASKS = tuple(PREFIX)
 
-WANTED = ("model", "train_dataloader", "train_cfg", "optim_wrapper", "select")
-# What may differ between a run and its continuation: nothing that a step depends on.
-_FREE = ("train_cfg", "select.patience", "log_every", "keep_every", "num_workers", "data_root")
+WANTED = ("model", "train_dataloader", "val_dataloader", "val_evaluator", "train_cfg",
+          "optim_wrapper", "select")  # fmt: skip
+KNOWN = (*WANTED, "custom_hooks", "custom_imports", "default_scope", "find_unused_parameters",
+         "keep_every", "load_from", "log_every", "param_scheduler", "randomness", "shown",
+         "val_cfg")  # fmt: skip
+LOADER = ("dataset", "batch_sampler", "batch_size", "num_workers", "persistent_workers")
+# What may differ between a run and its continuation: nothing that a step depends on. The
+# checkpoint itself knows the number of steps and samples, and refuses others.
+_FREE = ("train_cfg", "select.patience", "log_every", "keep_every", "num_workers", "data_root",
+         "persistent_workers", "init_checkpoint", "load_from")  # fmt: skip
 
 
 def names(task: str) -> list[str]:
@@ -72,7 +80,34 @@ def load(task: str, name: str, changes: Sequence[str] = ()) -> Config:
     missing = [k for k in WANTED if k not in config]
     if missing:
         raise ConfigError(f"{path} lacks {', '.join(missing)}", fix=f"see {FOLDER.name}/ for some")
+    _check_keys(path, config)
     return config
+
+
+def change(config: Config, text: str) -> None:
+    """Apply one `KEY=VALUE`.
+
+    Raises:
+        ConfigError: if it is none, or there is no such place.
+    """
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise ConfigError(f"{text!r} is no KEY=VALUE", fix="write train_cfg.max_steps=9")
+    _change(config, key.strip(), _literal(value.strip()))
+
+
+def _check_keys(path: Path, config: Config) -> None:
+    """A key that nobody reads is a mistake, not a wish."""
+    places: dict[str, tuple[Any, tuple[str, ...]]] = {"": (config, KNOWN)}
+    places |= {f"{n}.": (config[n], LOADER) for n in ("train_dataloader", "val_dataloader")}
+    for at, (part, known) in places.items():
+        for key in part:
+            if key not in known and not key.startswith("_"):
+                near = difflib.get_close_matches(key, known, n=1)
+                raise ConfigError(
+                    f"{path.name}: nobody reads the key {at + key!r}",
+                    fix=f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}",
+                )
 
 
 def _literal(text: str) -> Any:
@@ -87,20 +122,34 @@ def _change(config: Config, key: str, value: Any) -> None:
     *way, last = key.split(".")
     place: Any = config
     for i, name in enumerate(way):
-        if isinstance(place, (list, tuple)) and name.isdigit() and int(name) < len(place):
-            place = place[int(name)]
-        elif (isinstance(place, Mapping) and name in place) or name in getattr(
-            place, "_cfg_dict", ()
-        ):
-            place = place[name]
-        else:
-            here = ".".join(way[: i + 1])
-            known = ", ".join(map(str, place)) if not isinstance(place, list) else len(place)
-            raise ConfigError(f"the config has no {here!r}", fix=f"known there: {known}")
-    if isinstance(place, list) and last.isdigit():
-        place[int(last)] = value
+        inner = _step(place, name, ".".join(way[: i + 1]))
+        if isinstance(inner, tuple):  # as lists they can be changed; nobody tells them apart
+            inner = list(inner)
+            _put(place, name, inner)
+        place = inner
+    if not isinstance(place, list | Mapping | Config):
+        raise ConfigError(f"{'.'.join(way)} is {place!r}: nothing can be set inside it")
+    if isinstance(place, list):
+        _step(place, last, key)
+    _put(place, last, value)
+
+
+def _step(place: Any, name: str, here: str) -> Any:
+    if isinstance(place, list):
+        if name.isdigit() and int(name) < len(place):
+            return place[int(name)]
+        raise ConfigError(f"the config has no {here!r}", fix=f"the list has {len(place)} entries")
+    if isinstance(place, Mapping | Config) and name in place:
+        return place[name]
+    known = ", ".join(map(str, place)) if isinstance(place, Mapping | Config) else repr(place)
+    raise ConfigError(f"the config has no {here!r}", fix=f"known there: {known}")
+
+
+def _put(place: Any, name: str, value: Any) -> None:
+    if isinstance(place, list):
+        place[int(name)] = value
     else:
-        place[last] = value
+        place[name] = value
 
 
 def join_tasks(

@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from mmengine.config import Config
+from mmengine.dist import is_distributed
 
 from robollm.core.errors import ConfigError
 from robollm.train import assemble
@@ -23,7 +25,13 @@ from robollm.train.quality.report import write_quality
 
 
 def evaluate(
-    run: Path, data: Path, split: str, *, workers: int = 0, embeddings: Path | None = None
+    run: Path,
+    data: Path,
+    split: str,
+    *,
+    workers: int = 0,
+    embeddings: Path | None = None,
+    changes: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Measure a run's best checkpoint on a split, by the metrics of its validation.
 
@@ -34,6 +42,7 @@ def evaluate(
         workers: processes that read data.
         embeddings: folder for pictures and figures of the embedding space (thesis section 5.3);
             None: none.
+        changes: `KEY=VALUE` for the run's config, for example another subset or gallery.
 
     Returns:
         `metrics`, `step` of the checkpoint, and data problems by kind.
@@ -47,7 +56,10 @@ def evaluate(
         raise ConfigError(
             f"{run} has no {CONFIG} and {BEST}", fix="give the --out of a `robollm train`"
         )
-    config = Config.fromfile(str(known), import_custom_modules=False)
+    assemble.start_processes()
+    config = Config.fromfile(str(known), lazy_import=False, import_custom_modules=False)
+    for change in changes:
+        cfgs.change(config, change)
     task = read_task(run)
     if embeddings is not None and task not in ("identification", "multitask"):
         raise ConfigError(f"{run} trained {task}, which has no embeddings")
@@ -68,6 +80,8 @@ def evaluate(
             default_hooks=dict.fromkeys(("checkpoint", "sampler_seed", "logger")),
             custom_hooks=[{"type": "CountProblems"}, {"type": "KeepEmbeddings"}],
             visualizer={"type": "Visualizer", "vis_backends": []},
+            launcher="pytorch" if is_distributed() else "none",
+            cfg=assemble.model_wrapper(config),
             default_scope=assemble.scope_of(task),
             experiment_name=f"robollm-evaluate-{time.monotonic_ns()}",
         )

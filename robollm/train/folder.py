@@ -7,13 +7,14 @@ import json
 import os
 import platform
 import shlex
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.dist import get_world_size, is_main_process
+from mmengine.dist import broadcast_object_list, get_world_size, is_main_process
 from torch import nn
 
 from robollm import __version__
@@ -30,6 +31,8 @@ _PACKAGES = ("torch", "onedl-mmengine", "mmcv-lite", "mmdet", "numpy", "opencv-p
 def prepare_folder(out: Path, config: Config, *, fresh: bool) -> bool:
     """Make the run folder, or see that it belongs to the same run.
 
+    The main process looks and decides; of several machines, all must see the same folder.
+
     Args:
         out: the folder.
         config: as it will be run.
@@ -41,14 +44,31 @@ def prepare_folder(out: Path, config: Config, *, fresh: bool) -> bool:
     Raises:
         ConfigError: if the folder holds a run of another config, or something else.
     """
+    answer: list[Any] = [None]
+    if is_main_process():
+        try:
+            answer = [_prepare(out, config, fresh=fresh)]
+        except ConfigError as e:
+            answer = [(e.what, e.fix)]
+        except OSError as e:
+            answer = [(f"{out} can't be written: {e}", "give another --out")]
+    broadcast_object_list(answer)
+    if isinstance(answer[0], bool):
+        return answer[0]
+    what, fix = answer[0]
+    raise ConfigError(what, fix=fix)
+
+
+def _prepare(out: Path, config: Config, *, fresh: bool) -> bool:
     if out.exists() and not out.is_dir():
         raise ConfigError(f"{out} is a file, want a run folder", fix="give another --out")
     last, known = out / LAST, out / CONFIG
-    if fresh and is_main_process():
+    if fresh:
         for name in (LAST, BEST, "metrics.jsonl", CONFIG, RUN):
             (out / name).unlink(missing_ok=True)
+        shutil.rmtree(out / "tensorboard", ignore_errors=True)
     if known.is_file() and last.is_file():
-        old = Config.fromfile(str(known), import_custom_modules=False)
+        old = Config.fromfile(str(known), lazy_import=False, import_custom_modules=False)
         changed = cfgs.differences(old.to_dict(), config.to_dict())
         if changed:
             more = f" and {len(changed) - 5} more" if len(changed) > 5 else ""
@@ -61,8 +81,7 @@ def prepare_folder(out: Path, config: Config, *, fresh: bool) -> bool:
             f"{out} is not empty, and no run folder",
             fix="give another --out, or --fresh to use it all the same",
         )
-    if is_main_process():
-        write_bytes(known, config.pretty_text.encode())
+    write_bytes(known, config.pretty_text.encode())
     return last.is_file()
 
 

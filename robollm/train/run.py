@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 import resource
 import time
 from dataclasses import dataclass
@@ -71,17 +70,15 @@ def train(order: Order) -> dict[str, Any]:
     began = time.monotonic()
     register_parts(order.task)
     config = resolve(order)
-    gpu = torch.cuda.is_available()
-    if "RANK" in os.environ and not is_distributed():  # torchrun's
-        if gpu:
-            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-        torch.distributed.init_process_group("nccl" if gpu else "gloo")
+    assemble.start_processes()
     resumed = prepare_folder(order.out, config, fresh=order.fresh)
     train_loader = assemble.train_loader(config, order.workers)
-    val = copy.deepcopy(config.get("val_dataloader"))
-    val_loader = assemble.val_loader(val, order.workers) if val else None
-    with assemble.quiet():
-        runner = _runner(order, config, train_loader, val_loader, resumed=resumed, gpu=gpu)
+    val_loader = assemble.val_loader(copy.deepcopy(config.val_dataloader), order.workers)
+    try:
+        with assemble.quiet():
+            runner = _runner(order, config, train_loader, val_loader, resumed=resumed)
+    except TypeError as e:  # MMEngine builds parts from the config's keys
+        raise ConfigError(f"config {order.config}: {e}", fix="correct that part's keys") from e
     journal = next(h for h in runner.hooks if isinstance(h, Journal))
     select = next(h for h in runner.hooks if isinstance(h, Select))
     samples = {"train": assemble.length(train_loader), "val": assemble.length(val_loader)}
@@ -129,7 +126,7 @@ def resolve(order: Order) -> Config:
     """
     config = cfgs.load(order.task, order.config, order.changes)
     if order.seed is not None:
-        config.randomness = {"seed": order.seed}
+        config.randomness = {**config.get("randomness", {}), "seed": order.seed}
     seed = int(config.setdefault("randomness", {"seed": 0})["seed"])
     if not cfgs.set_everywhere(config, "data_root", str(order.data), lambda m: "data_root" in m):
         raise ConfigError(
@@ -152,10 +149,9 @@ def _runner(
     order: Order,
     config: Config,
     train_loader: DataLoader[Any],
-    val_loader: DataLoader[Any] | None,
+    val_loader: DataLoader[Any],
     *,
     resumed: bool,
-    gpu: bool,
 ) -> TrainRunner:
     out = str(order.out)
     selected = config.select["metric"]
@@ -164,7 +160,7 @@ def _runner(
         {"type": "Journal", "folder": out, "every": config.get("log_every", 20),
          "title": f"{order.task} {order.out.name}",
          "shown": config.get("shown", selected if isinstance(selected, list) else [selected])},
-        {"type": "KeepLast", "folder": out, "every": config.get("keep_every", 200)},
+        {"type": "KeepLast", "folder": out},
         {"type": "Select", "folder": out, **config.select},
         *copy.deepcopy(config.get("custom_hooks", [])),
     ]  # fmt: skip
@@ -173,37 +169,30 @@ def _runner(
     if order.tensorboard:
         backends = [{"type": "TensorboardVisBackend", "save_dir": f"{out}/tensorboard"}]
         del default_hooks["logger"]
-    validation = {
-        "val_dataloader": val_loader,
-        "val_cfg": {"type": "CheckedValLoop"},
-        "val_evaluator": assemble.evaluators(config),
-    }
+    model = copy.deepcopy(config.model)
+    if resumed:  # its weights are in the checkpoint
+        for part in cfgs.walk(model):
+            part.pop("init_checkpoint", None)
+    start = f"{out}/{LAST}" if resumed else config.get("load_from")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     return TrainRunner(
-        model=copy.deepcopy(config.model),
+        model=model,
         work_dir=f"{out}/log",
         train_dataloader=train_loader,
-        train_cfg=dict(config.train_cfg),
-        **(validation if val_loader is not None else {}),
-        optim_wrapper={**copy.deepcopy(config.optim_wrapper), "device": "cuda" if gpu else "cpu"},
+        train_cfg={"keep_every": config.get("keep_every", 200), **config.train_cfg},
+        val_dataloader=val_loader,
+        val_cfg={"type": "CheckedValLoop"},
+        val_evaluator=assemble.evaluators(config),
+        optim_wrapper={**copy.deepcopy(config.optim_wrapper), "device": device},
         param_scheduler=assemble.schedules(config, train_loader),
         default_hooks=default_hooks,
         custom_hooks=hooks,
-        load_from=f"{out}/{LAST}" if resumed else None,
+        load_from=start,
         resume=resumed,
         launcher="pytorch" if is_distributed() else "none",
         visualizer={"type": "Visualizer", "vis_backends": backends, "name": name},
         default_scope=assemble.scope_of(order.task),
         randomness=dict(config.randomness),
         experiment_name=name,
-        # MMEngine's own wrapper, but not tied to a GPU's number.
-        cfg={
-            "model_wrapper_cfg": {
-                "type": "MMDistributedDataParallel",
-                "device_ids": None,
-                "broadcast_buffers": False,
-                "find_unused_parameters": config.get("find_unused_parameters", False),
-            }
-        }
-        if is_distributed()
-        else None,
+        cfg=assemble.model_wrapper(config),
     )

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from drawn_world import write_inducts
+from mmengine.evaluator import BaseMetric
+from mmengine.registry import METRICS
 
 from robollm.core.errors import ConfigError, ModelFileError, TrainingError
 from robollm.data import armbench_defects
 from robollm.train.engine.journal import read_metrics
+from robollm.train.engine.loops import StepLoop
+from robollm.train.engine.optim import GuardedOptimWrapper, NotFiniteError
 from robollm.train.engine.runner import load
 from robollm.train.evaluate import evaluate
 from robollm.train.run import Order, train
@@ -87,6 +94,21 @@ def assert_equal(one: dict[str, Any], other: dict[str, Any]) -> None:
     assert [k for k in one if not torch.equal(one[k], other[k])] == []
 
 
+@contextmanager
+def interrupted_before(step: int) -> Iterator[None]:
+    """Ctrl-C in front of a step, counted from 1."""
+    real = StepLoop._step
+
+    def maybe(self: Any, batch: Any) -> None:
+        if self._iter == step - 1:
+            raise KeyboardInterrupt
+        real(self, batch)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(StepLoop, "_step", maybe)
+        yield
+
+
 def command(order: Order, *before: str) -> list[str]:
     changes = [word for c in order.changes for word in ("--set", c)]
     program = before or (sys.executable,)
@@ -118,6 +140,28 @@ def test_a_killed_run_goes_on_and_ends_bit_equal_to_one_that_was_not(order: Any)
         for run in (killed.out, order("whole").out)
     ]
     assert plain[0] == plain[1]
+
+
+def test_a_run_that_stopped_at_a_validation_goes_on_bit_equal(order: Any) -> None:
+    noisy = ("model.encoder.drop_path=0.5", "keep_every=1000")
+    train(order("whole", *noisy))
+    stopped = order("stopped", *noisy)
+    with pytest.raises(KeyboardInterrupt), interrupted_before(9):
+        train(stopped)
+    assert load(stopped.out / "last.pth")["meta"]["iter"] == 8
+    assert train(stopped)["steps_of_this_run"] == 16
+    assert_equal(weights(stopped.out), weights(order("whole", *noisy).out))
+
+
+def test_a_run_that_accumulates_gradients_goes_on_bit_equal(order: Any) -> None:
+    four = ("optim_wrapper.accumulative_counts=4", "train_cfg.val_steps=6")
+    train(order("whole", *four))
+    stopped = order("stopped", *four)
+    with pytest.raises(KeyboardInterrupt), interrupted_before(11):
+        train(stopped)
+    assert load(stopped.out / "last.pth")["meta"]["iter"] == 8  # not 5, not 10: after an update
+    train(stopped)
+    assert_equal(weights(stopped.out), weights(order("whole", *four).out))
 
 
 def test_neither_reading_processes_nor_validations_change_what_is_learnt(order: Any) -> None:
@@ -185,9 +229,38 @@ def test_a_run_folder_of_another_config_is_refused_unless_told_to_begin_anew(ord
     train(order("run", "train_cfg.max_steps=2"))
     with pytest.raises(ConfigError, match=r"another config: optim_wrapper.optimizer.lr: 0.001 -> "):
         train(order("run", "optim_wrapper.optimizer.lr=0.01"))
-    assert train(order("run", "train_cfg.max_steps=3"))["steps_of_this_run"] == 1  # only longer
+    with pytest.raises(ConfigError, match=r"a run of 2 steps, now 3\n  fix: .*load_from="):
+        train(order("run", "train_cfg.max_steps=3"))  # its learning rate has come down already
     other = order("run", "optim_wrapper.optimizer.lr=0.01", "train_cfg.max_steps=2", fresh=True)
     assert train(other)["steps_of_this_run"] == 2
+
+
+def test_a_run_is_not_continued_on_other_data(order: Any, tmp_path: Path) -> None:
+    train(order("run", "train_cfg.max_steps=2"))
+    write_inducts(tmp_path / "more", inducts=24)
+    with pytest.raises(ConfigError, match=r"a run of 18 samples, now 30"):
+        train(order("run", "train_cfg.max_steps=2", data=tmp_path / "more"))
+
+
+def test_a_run_can_start_from_another_one_s_weights(order: Any) -> None:
+    train(order("first", "train_cfg.max_steps=3"))
+    best = order("first").out / "best.pth"
+    still = ("optim_wrapper.optimizer.lr=0.0", "param_scheduler=None", "train_cfg.max_steps=1")
+    train(order("second", f"load_from={best}", *still))
+    assert_equal(weights(best.parent, "best.pth"), weights(order("second").out, "best.pth"))
+
+
+def test_a_resumed_run_doesn_t_need_the_file_it_was_started_from(
+    order: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    train(order("first", "train_cfg.max_steps=3"))
+    start = tmp_path / "start.pth"
+    start.write_bytes((order("first").out / "best.pth").read_bytes())
+    run = order("run", "train_cfg.max_steps=2", init=str(start))
+    train(run)
+    assert "encoder weights loaded" in capfd.readouterr().err
+    start.unlink()
+    assert train(run)["steps_of_this_run"] == 0
 
 
 def test_a_folder_that_is_no_run_is_not_written_into(order: Any, tmp_path: Path) -> None:
@@ -220,6 +293,9 @@ def test_pictures_that_can_not_be_read_are_replaced_counted_and_reported(
     text = (order().out / "problems.txt").read_text()
     assert "truncated_image" in text
     assert ".jpg" in text
+    again = train(order("run", "train_cfg.max_steps=6", "train_cfg.val_steps=3", data=root))
+    assert again["problems"] == done["problems"]  # a restart forgets nothing
+    assert (order().out / "problems.txt").read_text() == text
 
 
 def test_a_run_folder_says_what_the_run_was(order: Any) -> None:
@@ -233,6 +309,43 @@ def test_a_run_folder_says_what_the_run_was(order: Any) -> None:
     assert "lr" in (order().out / "metrics.csv").read_text().splitlines()[0]
     assert "max_steps=4" in (order().out / "config.py").read_text()
     assert (order().out / "problems.txt").read_text() == "none\n"
+
+
+def test_float16_gives_up_on_gradients_that_no_loss_scale_helps() -> None:
+    weight = torch.nn.Parameter(torch.ones(2))
+    wrapper = GuardedOptimWrapper(amp="float16", optimizer=torch.optim.SGD([weight], 0.1))
+    weight.register_hook(lambda g: g * math.nan)
+
+    def many() -> None:
+        for _ in range(100):
+            wrapper.update_params((weight**2).sum())
+
+    with pytest.raises(NotFiniteError, match="gradient is nan"):
+        many()
+    assert torch.equal(weight.detach(), torch.ones(2))
+
+
+def test_a_schedule_by_epochs_moves_at_each_epoch(order: Any) -> None:
+    steps = "param_scheduler=[{'type': 'MultiStepLR', 'milestones': [1, 3], 'gamma': 0.1}]"
+    run = order("run", steps, "train_cfg.max_steps=16", "log_every=4")  # epochs of 4 steps
+    train(run)
+    rates = [r["lr"] for r in read_metrics(run.out) if "lr" in r]
+    assert rates == pytest.approx([1e-3, 1e-4, 1e-4, 1e-5])
+
+
+def test_a_run_whose_validation_gives_no_number_fails(order: Any) -> None:
+    METRICS.register_module(name="NoNumber", module=NoNumber, force=True)
+    with pytest.raises(TrainingError, match=r"no validation gave a finite nothing"):
+        train(order("run", "val_evaluator.type=NoNumber", "select.metric=nothing",
+                    "train_cfg.max_steps=2"))  # fmt: skip
+
+
+class NoNumber(BaseMetric):  # type: ignore[misc]
+    def process(self, data_batch: Any, data_samples: Any) -> None:
+        self.results.append(0)
+
+    def compute_metrics(self, results: list[Any]) -> dict[str, float]:
+        return {"nothing": math.nan}
 
 
 @pytest.mark.parametrize("amp", ["bfloat16", "float16"])
@@ -254,7 +367,7 @@ def test_a_schedule_in_shares_fits_a_run_of_any_length(order: Any) -> None:
     shares = (
         "param_scheduler=[{'type': 'LinearLR', 'start_factor': 0.5, 'by_epoch': False, 'end': 0.5}]"
     )
-    for steps in (1, 8):
+    for steps in (2, 8):
         run = order(f"run{steps}", shares, f"train_cfg.max_steps={steps}", "log_every=1")
         train(run)
         rates = [r["lr"] for r in read_metrics(run.out) if "lr" in r]
@@ -278,6 +391,12 @@ def test_several_metrics_are_selected_by_their_mean(order: Any) -> None:
         ("optimm.lr=1", "the config has no 'optimm'"),
         ("train_cfg", "no KEY=VALUE"),
         ("optim_wrapper.amp=int4", "amp is 'int4'"),
+        ("keep_evry=1", "nobody reads the key 'keep_evry'\n  fix: did you mean 'keep_every'"),
+        ("train_dataloader.batchsize=1", "nobody reads the key 'train_dataloader.batchsize'"),
+        ("param_scheduler.3=4", "no 'param_scheduler.3'\n  fix: the list has 1 entries"),
+        ("log_every.x=4", "nothing can be set inside it"),
+        ("select.patince=1", "patince"),
+        ("optim_wrapper.clip_grad={'clip_value': 1.0}", "want max_norm"),
         ("select.metric=speed", "select.metric is 'speed'; validation gave"),
         ("train_cfg.max_epochs=3", "want one of each pair"),
     ],

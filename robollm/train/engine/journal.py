@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mmengine.dist import is_main_process
+from mmengine.dist import all_gather_object, is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from rich.console import Console
@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 from robollm.data.armbench_files import write_bytes
-from robollm.data.problems import Problems
+from robollm.data.problems import Problem, Problems
 from robollm.train.engine.curves import draw_curves
 
 METRICS, CSV, CURVES, PROBLEMS = "metrics.jsonl", "metrics.csv", "curves.png", "problems.txt"
@@ -73,7 +73,8 @@ class Journal(Hook):  # type: ignore[misc]
         self._shown = [f"val/{name}" for name in shown]
         self._title = title
         self._sums: dict[str, list[float]] = {}
-        self.problems = Problems()
+        self._listed = Problems()  # found while lists were read, the same in every process
+        self._met: dict[tuple[str, str], Problem] = {}  # found while samples were read
         self._rows: list[dict[str, Any]] = []
         self._bar: Progress | None = None
         self._begun = self._said = self._lap = 0.0
@@ -85,6 +86,26 @@ class Journal(Hook):  # type: ignore[misc]
         """Start the clock of the step itself: forward, backward, update, without reading data."""
         self._cpu = time.process_time()
 
+    @property
+    def problems(self) -> Problems:
+        """All that was wrong with the data so far, each place once; of all processes."""
+        found = Problems()
+        found.merge(self._listed)
+        found.extend(self._met.values())
+        return found
+
+    def gather(self) -> None:
+        """Share between processes what samples were found bad; every process calls this."""
+        for part in all_gather_object(self._met):
+            self._met.update(part)
+
+    def _meet(self, problems: Sequence[Problem]) -> None:
+        self._met.update({(p.kind, p.where + p.what): p for p in problems})
+
+    def before_save(self, runner: Any) -> None:
+        """Before a checkpoint: it has the problems of all processes."""
+        self.gather()
+
     def before_train(self, runner: Any) -> None:
         """Go on where the checkpoint was: what was written after it belongs to nobody now."""
         self._rows = [r for r in read_metrics(self._folder) if r["step"] <= runner.iter]
@@ -93,7 +114,7 @@ class Journal(Hook):  # type: ignore[misc]
             if isinstance(found, Problems):
                 for kind, count in found.counts.items():
                     self._tell(f"data: {count} x {kind}, see {PROBLEMS}")
-                self.problems.merge(found)
+                self._listed.merge(found)
         self._write()
         self._begun = self._said = self._lap = time.monotonic()
         self.first_step = runner.iter
@@ -112,7 +133,7 @@ class Journal(Hook):  # type: ignore[misc]
         """Sum up; now and then write."""
         self.cpu_seconds += time.process_time() - self._cpu
         step = batch_idx + 1
-        self.problems.extend(data_batch["problems"])
+        self._meet(data_batch["problems"])
         prefix = f"{data_batch['task']}/" if data_batch["task"] else ""
         for key, value in (outputs or {}).items():
             self._sums.setdefault(prefix + key, []).append(
@@ -136,11 +157,13 @@ class Journal(Hook):  # type: ignore[misc]
     def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
         """What was summed up since the last line belongs to the next, also after a restart."""
         checkpoint["journal"] = {key: list(values) for key, values in self._sums.items()}
+        checkpoint["problems"] = [(p.kind, p.where, p.what, p.action) for p in self._met.values()]
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
         """Go on summing up."""
         if runner._resume:
             self._sums = {key: list(v) for key, v in checkpoint.get("journal", {}).items()}
+            self._meet([Problem(*one) for one in checkpoint.get("problems", ())])
 
     def _say(self, runner: Any, step: int) -> None:
         loss = [v for r in self._rows[-1:] for k, v in r.items() if k.split("/")[-1] == "loss"]
@@ -162,7 +185,7 @@ class Journal(Hook):  # type: ignore[misc]
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
         """Count what could not be read."""
-        self.problems.extend(data_batch["problems"])
+        self._meet(data_batch["problems"])
 
     def after_val_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
         """Write the metrics and draw the curves."""
@@ -172,10 +195,12 @@ class Journal(Hook):  # type: ignore[misc]
         shown = ", ".join(f"{k.removeprefix('val/')} {found[k]:.4f}" for k in self._shown
                           if k in found)  # fmt: skip
         self._tell(f"step {runner.iter}/{runner.max_iters}, validation: {shown}")
+        self.gather()
         self._write()
 
     def after_train(self, runner: Any) -> None:
         """Draw once more, and end the bar."""
+        self.gather()
         self._write()
         self.close()
 
@@ -201,8 +226,9 @@ class Journal(Hook):  # type: ignore[misc]
         write_bytes(self._folder / METRICS, text.encode())
         _write_csv(self._folder / CSV, self._rows)
         draw_curves(self._folder / CURVES, self._rows, self._title, self._shown)
-        lines = [f"{n} x {kind}" for kind, n in self.problems.counts.items()]
-        lines += ["", *self.problems.lines()] if lines else ["none"]
+        problems = self.problems
+        lines = [f"{n} x {kind}" for kind, n in problems.counts.items()]
+        lines += ["", *problems.lines()] if lines else ["none"]
         write_bytes(self._folder / PROBLEMS, ("\n".join(lines) + "\n").encode())
 
 

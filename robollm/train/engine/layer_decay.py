@@ -26,12 +26,17 @@ def layer_of(name: str, depth: int) -> int:
     """
     if name.startswith(("patch_embed.", "pos_embed", "cls_token")):
         return 0
+    if ".adapters." in name:
+        return depth + 1  # new and zero-initialised, wherever it sits: it has all to learn
     block = re.match(r"blocks\.(\d+)\.", name)
     return int(block[1]) + 1 if block else depth + 1
 
 
 def decays(name: str, parameter: Tensor) -> bool:
-    """Whether weight decay belongs to a parameter: matrices, but no tables and scales."""
+    """Whether weight decay belongs to a parameter: matrices, but no tables and scales.
+
+    BEiT's rule. ViTDet's exempts norms and positions, and decays biases.
+    """
     return parameter.ndim > 1 and name.rpartition(".")[2] not in _BARE
 
 
@@ -39,9 +44,9 @@ def decays(name: str, parameter: Tensor) -> bool:
 class LayerDecay:
     """Builds an optimiser whose rates shrink towards the encoder's input.
 
-    A parameter of layer l of an encoder of N blocks has the rate lr * decay^(N + 1 - l); what
-    lies outside an encoder has lr. Frozen parameters are left out. Parameters with equal rate
-    and weight decay form one group.
+    A parameter of layer l of an encoder of N blocks has the rate lr * decay^(N + 1 - l); adapters
+    and what lies outside an encoder have lr. Frozen parameters are left out. Parameters with equal
+    rate and weight decay form one group.
 
     Args:
         optim_wrapper_cfg: MMEngine's; `optimizer` within needs `lr`.

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
+from mmengine.dist import get_rank, get_world_size
 from mmengine.registry import LOOPS
 from mmengine.runner import BaseLoop, ValLoop
 from torch.utils.data import DataLoader
@@ -13,7 +16,7 @@ from torch.utils.data import DataLoader
 from robollm.core.errors import ConfigError, TrainingError
 from robollm.train.engine import random_state
 from robollm.train.engine.draws import Batches
-from robollm.train.engine.optim import NotFiniteError
+from robollm.train.engine.optim import GuardedOptimWrapper, NotFiniteError
 
 
 @LOOPS.register_module()
@@ -27,6 +30,10 @@ class StepLoop(BaseLoop):  # type: ignore[misc]
         max_steps: instead of epochs.
         val_epochs: validate after so many epochs.
         val_steps: instead of epochs.
+        keep_every: steps between two checkpoints; there is one after each validation, too.
+
+    With accumulated gradients a step is still one batch; validations and checkpoints wait until an
+    update is done.
 
     Raises:
         ConfigError: if neither or both of a pair are given, or the loader has another sampler.
@@ -41,6 +48,7 @@ class StepLoop(BaseLoop):  # type: ignore[misc]
         max_steps: int = 0,
         val_epochs: float = 0,
         val_steps: int = 0,
+        keep_every: int = 200,
     ) -> None:
         super().__init__(runner, dataloader)
         plan = self.dataloader.batch_sampler
@@ -60,6 +68,7 @@ class StepLoop(BaseLoop):  # type: ignore[misc]
         self._max_iters = max_steps or max(1, round(max_epochs * self.epoch_steps))
         every = val_steps or round((val_epochs or 1) * self.epoch_steps)
         self.val_interval = max(1, min(every, self._max_iters))
+        self.keep_every = keep_every
         self.val_begin = 1
         self._epoch = self._iter = 0
         self.stop_training = False
@@ -92,20 +101,29 @@ class StepLoop(BaseLoop):  # type: ignore[misc]
             TrainingError: if a loss or gradient is not finite; the weights are as before.
         """
         runner = self.runner
+        window = runner.optim_wrapper.accumulated
+        self.val_interval = -(-self.val_interval // window) * window
+        keep = -(-self.keep_every // window) * window
         runner.call_hook("before_train")
-        runner.call_hook("before_train_epoch")
         self.plan.start = self._iter
         with random_state.untouched():  # a loader draws a seed for its workers
             batches = iter(self.dataloader)
         if self.random_state is not None:
             random_state.restore(self.random_state)
+        elif get_world_size() > 1:  # the weights are the first process'; what is dropped is not
+            torch.manual_seed(runner.seed + 1_000_003 * get_rank())
+        runner.call_hook("before_train_epoch")  # also of an epoch that goes on
         while self._iter < self._max_iters and not self.stop_training:
             runner.model.train()
             self._step(next(batches))
+            if self._iter % self.epoch_steps == 0:
+                runner.call_hook("after_train_epoch")
+                runner.call_hook("before_train_epoch")
             due = self._iter % self.val_interval == 0 or self._iter == self._max_iters
-            if runner.val_loop is not None and due:
+            if due:
                 runner.val_loop.run()
-        runner.call_hook("after_train_epoch")
+            if due or self._iter % keep == 0:
+                runner.keep()
         runner.call_hook("after_train")
         return runner.model
 
@@ -122,7 +140,10 @@ class StepLoop(BaseLoop):  # type: ignore[misc]
                 fix="look at these samples; else lower the learning rate, clip gradients or "
                 "switch amp off, and start again: it resumes from the last checkpoint",
             ) from e
-        self.runner.call_hook("after_train_iter", **place, outputs=outputs)
+        with warnings.catch_warnings():
+            # With accumulated gradients schedules step before the optimiser's first update.
+            warnings.filterwarnings("ignore", "Detected call of `scheduler.step")
+            self.runner.call_hook("after_train_iter", **place, outputs=outputs)
         self._iter += 1
 
 
@@ -137,7 +158,9 @@ class CheckedValLoop(ValLoop):  # type: ignore[misc]
             TrainingError: if not one sample could be used.
         """
         self._used = 0
-        with random_state.untouched():
+        wrapper = getattr(self.runner, "optim_wrapper", None)
+        same = wrapper.autocast() if isinstance(wrapper, GuardedOptimWrapper) else nullcontext()
+        with random_state.untouched(), same:
             metrics: dict[str, float] = super().run()
         return metrics
 
@@ -150,7 +173,8 @@ class CheckedValLoop(ValLoop):  # type: ignore[misc]
         else:
             self._used += len(batch["names"])
             super().run_iter(idx, batch)
-        if idx == len(self.dataloader) - 1 and not self._used:
+        last = idx == len(self.dataloader) - 1
+        if last and get_world_size() == 1 and not self._used:
             raise TrainingError(
                 f"none of {len(self.dataloader.dataset)} validation samples could be used",
                 fix="read problems.txt in the run folder",

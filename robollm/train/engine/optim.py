@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from robollm.core.errors import ConfigError
 
+_LEAST_SCALE = 1.0
 _AMP = {"": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -49,6 +50,11 @@ class GuardedOptimWrapper(OptimWrapper):  # type: ignore[misc]
         super().__init__(**options)
         if amp not in _AMP:
             raise ConfigError(f"amp is {amp!r}, want one of {', '.join(map(repr, _AMP))}")
+        if not set(self.clip_grad_kwargs or {}) <= {"max_norm", "norm_type"}:
+            raise ConfigError(
+                f"clip_grad is {self.clip_grad_kwargs}, want max_norm and perhaps norm_type",
+                fix="clip by norm: clip_grad=dict(max_norm=1.0)",
+            )
         self._dtype = _AMP[amp]
         self._device = device
         self._scaler = torch.amp.GradScaler(device) if amp == "float16" else None
@@ -86,6 +92,8 @@ class GuardedOptimWrapper(OptimWrapper):  # type: ignore[misc]
         if self._scaler is not None:  # it skips this step by itself, and scales less in the next
             self._scaler.step(self.optimizer, **options)
             self._scaler.update()
+            if self._scaler.get_scale() < _LEAST_SCALE:  # no scale helps against a NaN
+                raise NotFiniteError("gradient", norm)
             return
         if not math.isfinite(norm):
             raise NotFiniteError("gradient", norm)
@@ -99,14 +107,20 @@ class GuardedOptimWrapper(OptimWrapper):  # type: ignore[misc]
         self.message_hub.update_scalar("train/grad_norm", norm)
         return norm
 
+    @property
+    def accumulated(self) -> int:
+        """Batches that make one update."""
+        return int(self._accumulative_counts)
+
+    def autocast(self) -> torch.autocast:
+        """The precision of the forward pass, for training and validation."""
+        enabled = self._dtype is not None
+        return torch.autocast(self._device, self._dtype or torch.bfloat16, enabled=enabled)
+
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
         """Around the forward pass: autocast, and no needless gradient exchange."""
-        enabled = self._dtype is not None
-        with (
-            super().optim_context(model),
-            torch.autocast(self._device, self._dtype or torch.bfloat16, enabled=enabled),
-        ):
+        with super().optim_context(model), self.autocast():
             yield
 
     def state_dict(self) -> dict[str, Any]:

@@ -12,12 +12,12 @@ import torch
 
 
 def state() -> dict[str, Any]:
-    """The generators' states, as plain values and tensors."""
+    """The generators' states, as plain values and tensors; of GPUs, that of this process' own."""
     kind, keys, place, has, gauss = np.random.get_state(legacy=True)
     version, words, spare = random.getstate()
     return {
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
         "numpy": [str(kind), np.asarray(keys).tolist(), int(place), int(has), float(gauss)],
         "python": [version, list(words), spare],
     }
@@ -26,8 +26,8 @@ def state() -> dict[str, Any]:
 def restore(saved: dict[str, Any]) -> None:
     """Put back what `state` returned."""
     torch.set_rng_state(saved["torch"].cpu())
-    if saved["cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all([s.cpu() for s in saved["cuda"]])
+    if saved["cuda"] is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(saved["cuda"].cpu())
     kind, keys, *rest = saved["numpy"]
     np.random.set_state((kind, np.array(keys, np.uint32), *rest))
     version, words, spare = saved["python"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import warnings
 from collections import OrderedDict
@@ -15,7 +16,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
-from robollm.core.errors import ModelFileError
+from robollm.core.errors import ConfigError, ModelFileError, TrainingError
 from robollm.train.engine import random_state
 
 LAST, BEST = "last.pth", "best.pth"
@@ -77,64 +78,63 @@ class TrainRunner(Runner):  # type: ignore[misc]
             whole: with all that resuming needs; else weights alone.
         """
         part = path.with_name(f".{path.name}.tmp")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            self.save_checkpoint(
-                str(part.parent),
-                part.name,
-                save_optimizer=whole,
-                save_param_scheduler=whole,
-                meta={"epoch": self.epoch, "iter": self.train_loop.iter},
-                by_epoch=False,
-            )
-        if is_main_process():
-            part.replace(path)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                self.save_checkpoint(
+                    str(part.parent),
+                    part.name,
+                    save_optimizer=whole,
+                    save_param_scheduler=whole,
+                    meta={"epoch": self.epoch, "iter": self.train_loop.iter},
+                    by_epoch=False,
+                )
+            if is_main_process():
+                part.replace(path)
+        except OSError as e:
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
+            raise TrainingError(
+                f"{path} can't be written at step {self.train_loop.iter}: {e}; the checkpoint "
+                "before it is as it was",
+                fix="make room, and give the same command again",
+            ) from e
+
+    def keep(self) -> None:
+        """Write `last.pth`, between two steps."""
+        for hook in self.hooks:
+            if isinstance(hook, KeepLast):
+                hook.save(self)
 
 
 @HOOKS.register_module()
 class KeepLast(Hook):  # type: ignore[misc]
-    """Writes `last.pth` now and then, and resumes exactly from it.
+    """Writes `last.pth` when the loop says so, and resumes exactly from it.
 
     Args:
         folder: the run folder.
-        every: steps between two checkpoints.
     """
 
     priority = "LOWEST"
 
-    def __init__(self, folder: str, every: int) -> None:
+    def __init__(self, folder: str) -> None:
         self._path = Path(folder) / LAST
-        self._every = every
         self._states: list[Any] = []
-        self._at = -1
 
-    def after_train_iter(
-        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
-    ) -> None:
-        """Remember that a step is over; the loop counts it after this."""
-        done = batch_idx + 1
-        validated = runner.val_loop is not None and done % runner.train_loop.val_interval == 0
-        if done % self._every == 0 and not validated:
-            self._save(runner, done)
-
-    def after_val(self, runner: Any) -> None:
-        """Save after each validation: what was selected and when is part of the state."""
-        self._save(runner, runner.iter)
-
-    def after_train(self, runner: Any) -> None:
-        """Save the end."""
-        self._save(runner, runner.iter)
-
-    def _save(self, runner: Any, step: int) -> None:
-        if step == self._at:
-            return
-        self._at = step
+    def save(self, runner: TrainRunner) -> None:
+        """Save all that the next step depends on; every process calls this."""
         self._states = all_gather_object(random_state.state())
-        kept, runner.train_loop._iter = runner.train_loop._iter, step
-        try:
-            runner.save(self._path, whole=True)
-        finally:
-            runner.train_loop._iter = kept
+        runner.call_hook("before_save")
+        runner.save(self._path, whole=True)
+
+    @staticmethod
+    def _plan(runner: Any) -> dict[str, int]:
+        loop = runner.train_loop
+        return {
+            "steps": int(loop.max_iters),
+            "processes": int(get_world_size()),
+            "samples": len(loop.plan.dataset),
+        }
 
     def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
         """Leave out MMEngine's log buffers, which need code to load; add the random state."""
@@ -145,16 +145,25 @@ class KeepLast(Hook):  # type: ignore[misc]
         }
         if "optimizer" in checkpoint:
             checkpoint["random_states"] = self._states
+            checkpoint["plan"] = self._plan(runner)
         else:
             checkpoint.pop("ema_state_dict", None)
 
     def after_load_checkpoint(self, runner: Any, checkpoint: Mapping[str, Any]) -> None:
-        """Hand the random state to the loop; with another number of processes there is none."""
-        states = checkpoint.get("random_states", ())
-        if runner._resume and len(states) == get_world_size():
-            runner.train_loop.random_state = states[get_rank()]
-        elif runner._resume:
-            runner.logger.warning(
-                f"the checkpoint was made by {len(states)} processes, this run has "
-                f"{get_world_size()}: it goes on, but not with the same random numbers"
+        """Hand the random state to the loop.
+
+        Raises:
+            ConfigError: if the rest of the run would be another one: the learning rate follows
+                the number of steps, the batches that of processes and samples.
+        """
+        if not runner._resume:
+            return
+        was, now = checkpoint["plan"], self._plan(runner)
+        changed = [f"{was[k]} {k}, now {now[k]}" for k in now if was[k] != now[k]]
+        if changed:
+            raise ConfigError(
+                f"{self._path} belongs to a run of {'; '.join(changed)}",
+                fix="go on as it was, or begin anew in another --out, from its weights if you "
+                f"like: --set load_from={self._path.parent / BEST}",
             )
+        runner.train_loop.random_state = checkpoint["random_states"][get_rank()]

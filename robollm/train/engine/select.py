@@ -10,7 +10,7 @@ from typing import Any
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
-from robollm.core.errors import ConfigError
+from robollm.core.errors import ConfigError, TrainingError
 from robollm.train.engine.runner import BEST
 
 
@@ -71,6 +71,18 @@ class Select(Hook):  # type: ignore[misc]
         self._without += 1
         if self._patience and self._without >= self._patience:
             runner.train_loop.stop_training = True
+
+    def after_train(self, runner: Any) -> None:
+        """A run that selected nothing has failed.
+
+        Raises:
+            TrainingError: if no validation gave a number.
+        """
+        if self.best is None:
+            raise TrainingError(
+                f"no validation gave a finite {self.metric}, so there is no {BEST}",
+                fix="look at metrics.jsonl, or select by another metric",
+            )
 
     def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
         """What resuming needs, and what the reader of a best checkpoint wants to know."""
