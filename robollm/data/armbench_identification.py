@@ -7,23 +7,26 @@ split: ours counts as training in the pickle and is named in `validation.json` b
 
 from __future__ import annotations
 
-import io
 import pickle
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
 from robollm.core.errors import ConfigError
 from robollm.data.armbench_files import VIEWS, read_object, write_bytes, write_json
+from robollm.data.plain_pickle import read_plain
 from robollm.data.problems import Problems
 
 ROOT = "armbench-object-id-0.1"
 SPLIT_FILE = "train-test-split.pickle"
 SPLIT_KEYS = ("trainset", "testset", "trainset-objects", "testset-objects")
 VALIDATION_FILE = "validation.json"
+TITLES = ("title", "item_name", "product_name", "product_title", "name", "description")
+"""Keys that hold a title in a container's entry, best first; capitals don't matter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,31 +127,31 @@ def write_split(
     )
 
 
-class _Plain(pickle.Unpickler):
-    """Builds containers, strings and numbers; a pickle that wants to call something is refused."""
-
-    def find_class(self, module: str, name: str) -> NoReturn:
-        raise ConfigError(
-            f"the split file wants to load {module}.{name}; only lists of ids belong there",
-            fix="fetch the file again, from a source that you trust",
-        )
-
-
 def read_split(root: Path) -> dict[str, list[str]]:
     """Read `train-test-split.pickle` without running what may be in it.
+
+    Returns:
+        `SPLIT_KEYS` -> ids; those of a list or tuple in its order, of a set or dict sorted.
 
     Raises:
         ConfigError: if it is missing, no pickle, holds more than plain values, or lacks a key.
     """
     path = root / SPLIT_FILE
-    try:
-        value = _Plain(io.BytesIO(path.read_bytes())).load()
-    except (OSError, EOFError, ValueError, IndexError, pickle.UnpicklingError) as e:
-        raise ConfigError(f"{path} is not readable: {e}", fix="fetch it again") from e
+    value = read_plain(path)
     missing = [k for k in SPLIT_KEYS if not isinstance(value, dict) or k not in value]
     if missing:
         raise ConfigError(f"{path} lacks {', '.join(missing)}", fix="fetch it again")
-    return {key: [str(one) for one in value[key]] for key in SPLIT_KEYS}
+    return {key: _ids(path, key, value[key]) for key in SPLIT_KEYS}
+
+
+def _ids(path: Path, key: str, value: Any) -> list[str]:
+    if not isinstance(value, (list, tuple, set, frozenset, dict)):
+        raise ConfigError(
+            f"{path}: {key} is a {type(value).__name__}, want a list or set of ids",
+            fix="fetch it again",
+        )
+    ids = [str(one) for one in value]
+    return ids if isinstance(value, (list, tuple)) else sorted(ids)
 
 
 def find_root(folder: Path) -> Path:
@@ -215,16 +218,22 @@ def split_products(root: Path, problems: Problems, share: float = 0.1, seed: int
 
 
 def title(entry: Any) -> str:
-    """What a container's entry calls its product: `title`, else `description`, else any text.
+    """What a container's entry calls its product: see `TITLES`, else its longest text.
 
-    ARMBench doesn't say how the keys inside an entry are named.
+    ARMBench doesn't say how the keys inside an entry are named. A text without a letter, a weight
+    for example, is no title.
     """
     if isinstance(entry, str):
         return entry
     if not isinstance(entry, dict):
         return ""
-    texts = {k: v for k, v in entry.items() if isinstance(v, str) and v}
-    return next((texts[k] for k in ("title", "name", "description", *texts) if k in texts), "")
+    texts = {
+        str(k).lower(): v
+        for k, v in entry.items()
+        if isinstance(v, str) and any(c.isalpha() for c in v)
+    }
+    known = next((texts[k] for k in TITLES if k in texts), "")
+    return known or max(texts.values(), key=len, default="")
 
 
 def read_pick(root: Path, pick: str) -> Pick:
@@ -233,51 +242,64 @@ def read_pick(root: Path, pick: str) -> Pick:
     Raises:
         ConfigError: if its JSON files are missing or `GT_ID` is.
     """
-    folder = root / "Picks" / pick
-    annotation = read_object(folder / "annotation.json")
-    if not isinstance(annotation.get("GT_ID"), str):
+    return _with_container(root, pick, _truth(root, pick))
+
+
+def _truth(root: Path, pick: str) -> str:
+    file = root / "Picks" / pick / "annotation.json"
+    annotation = read_object(file)
+    truth = annotation.get("GT_ID")
+    if not isinstance(truth, str):
         raise ConfigError(
-            f"{folder / 'annotation.json'} has the keys {sorted(annotation)}, want GT_ID",
-            fix="fetch it again",
+            f"{file} has the keys {sorted(annotation)}, want GT_ID", fix="fetch it again"
         )
-    views = {n: folder / f"{n}.jpg" for n in VIEWS if (folder / f"{n}.jpg").is_file()}
-    container = read_object(folder / "container.json")
-    titles = {product: title(entry) for product, entry in container.items()}
-    return Pick(pick, annotation["GT_ID"], tuple(container), views, titles)
+    return sys.intern(truth)  # ids come in thousands of containers
 
 
-def read_pick_or_note(root: Path, pick: str, problems: Problems) -> Pick | None:
-    """Read one pick of a folder that may be damaged; what is wrong goes to `problems`.
+def _with_container(root: Path, pick: str, truth: str) -> Pick:
+    container = read_object(root / "Picks" / pick / "container.json")
+    titles = {sys.intern(product): title(entry) for product, entry in container.items()}
+    return Pick(pick, truth, tuple(titles), _views(root, pick), titles)
 
-    Kinds: `missing_pick` (ARMBench's pickle names picks without a folder), `unreadable_pick`,
-    `unreadable_container` (kept, with an empty manifest), `truth_not_in_manifest` (kept).
 
-    Returns:
-        None if the true product isn't known.
+def _views(root: Path, pick: str) -> dict[str, Path]:
+    files = {name: root / "Picks" / pick / f"{name}.jpg" for name in VIEWS}
+    return {name: file for name, file in files.items() if file.is_file()}
+
+
+def read_truth_or_note(root: Path, pick: str, problems: Problems) -> str | None:
+    """The true product of a pick; None, and noted, if it isn't known.
+
+    Kinds: `missing_pick` (ARMBench's pickle names picks without a folder), `unreadable_pick`.
     """
     folder = root / "Picks" / pick
     if not (folder / "annotation.json").is_file():
         problems.note("missing_pick", folder, "no annotation.json")
         return None
     try:
-        found = read_pick(root, pick)
+        return _truth(root, pick)
     except ConfigError as e:
-        try:
-            truth = read_object(folder / "annotation.json").get("GT_ID")
-        except ConfigError:
-            truth = None
-        if not isinstance(truth, str):
-            problems.note("unreadable_pick", folder / "annotation.json", e.what)
-            return None
+        problems.note("unreadable_pick", folder / "annotation.json", e.what)
+        return None
+
+
+def read_pick_or_note(root: Path, pick: str, truth: str, problems: Problems) -> Pick:
+    """The rest of a pick whose true product is known; what is wrong goes to `problems`.
+
+    Kinds: `unreadable_container` (kept, with an empty manifest), `truth_not_in_manifest` (kept).
+    """
+    file = root / "Picks" / pick / "container.json"
+    try:
+        found = _with_container(root, pick, truth)
+    except ConfigError as e:
         what = "kept, with an empty manifest"
-        problems.note("unreadable_container", folder / "container.json", e.what, what)
-        views = {n: folder / f"{n}.jpg" for n in VIEWS if (folder / f"{n}.jpg").is_file()}
-        return Pick(pick, truth, (), views)
-    if found.truth not in found.manifest:
+        problems.note("unreadable_container", file, e.what, what)
+        return Pick(pick, truth, (), _views(root, pick))
+    if truth not in found.titles:
         problems.note(
             "truth_not_in_manifest",
-            folder / "container.json",
-            f"GT_ID {found.truth} is not among {len(found.manifest)} products",
+            file,
+            f"GT_ID {truth} is not among {len(found.manifest)} products",
             "kept; never right within its container",
         )
     return found

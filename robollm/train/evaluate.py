@@ -69,6 +69,9 @@ def evaluate(
     for one in cfgs.walk(part):
         if "split" in one:
             one["split"] = split
+        for limit in ("val_picks", "val_distractors"):  # they are for quick looks while training
+            if limit in one:
+                one[limit] = 0
     loader = assemble.val_loader(part, workers)
     with assemble.quiet(), tempfile.TemporaryDirectory() as held:
         runner = TrainRunner(

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import pickle
+from collections import OrderedDict
 
 import cv2
 import numpy as np
@@ -193,6 +194,46 @@ def test_a_split_file_that_would_run_something_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"wants to load posix\.mkdir"):
         identification.read_split(tmp_path)
     assert not (tmp_path / "caught").exists()
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_ids_in_sets_or_dicts_come_sorted_and_those_in_lists_as_they_are(tmp_path, protocol):
+    ids = [f"p{k}" for k in (7, 3, 11, 5)]
+    value = OrderedDict(
+        {"trainset": ids, "testset": tuple(ids), "trainset-objects": set(ids)}
+        | {"testset-objects": frozenset(ids)}
+    )
+    file = tmp_path / "train-test-split.pickle"
+    file.write_bytes(pickle.dumps(value, protocol=protocol))
+    found = identification.read_split(tmp_path)
+    assert found["trainset"] == found["testset"] == ids
+    assert found["trainset-objects"] == found["testset-objects"] == sorted(ids)
+    value["testset"] = dict.fromkeys(ids)
+    file.write_bytes(pickle.dumps(value, protocol=protocol))
+    assert identification.read_split(tmp_path)["testset"] == sorted(ids)
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (b"cos\nsystem\n(S'true'\ntR.", r"wants to load os\.system"),
+        (b"c__builtin__\neval\n(S'1'\ntR.", r"wants to load __builtin__\.eval"),
+        (b"cbuiltins\ngetattr\n.", r"wants to load builtins\.getattr"),
+        (b"ccollections\ndefaultdict\n.", r"wants to load collections\.defaultdict"),
+        (b"cbuiltins\nset\nI1\nR.", "is not readable"),
+    ],
+)
+def test_a_pickle_that_calls_for_more_than_containers_is_refused(tmp_path, code, words):
+    (tmp_path / "train-test-split.pickle").write_bytes(code)
+    with pytest.raises(ConfigError, match=words):
+        identification.read_split(tmp_path)
+
+
+def test_a_split_that_is_no_container_is_refused(tmp_path):
+    value = dict.fromkeys(identification.SPLIT_KEYS, "B000000001")
+    (tmp_path / "train-test-split.pickle").write_bytes(pickle.dumps(value))
+    with pytest.raises(ConfigError, match="trainset is a str, want a list or set of ids"):
+        identification.read_split(tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"", b"nonsense", pickle.dumps([]), pickle.dumps({})])

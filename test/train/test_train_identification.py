@@ -288,7 +288,11 @@ def test_a_folder_without_usable_picks_is_refused(own):
         ({"weight": 1, "title": "Soap", "description": "long"}, "Soap"),
         ({"description": "long"}, "long"),
         ({"text": "other"}, "other"),
-        ({"weight": 1}, ""),
+        ({"weight": "1.2 pounds", "item_name": "Soap"}, "Soap"),
+        ({"weight": "1.2 pounds", "Name": "Tea"}, "Tea"),
+        ({"weight": "1.2 pounds", "text": "Soap, 2 pcs", "size": "4.25 x 11.0"}, "Soap, 2 pcs"),
+        ({"title": "1.25", "size": "10 x 20"}, "10 x 20"),
+        ({"weight": 1, "size": "12"}, ""),
         (None, ""),
     ],
 )

@@ -7,6 +7,7 @@ import pytest
 
 from robollm.core.errors import ConfigError
 from robollm.train.quality import embedding_quality, write_quality
+from robollm.train.quality.measure import whole_classes
 
 
 def clusters(n, classes, d, spread, seed=0):
@@ -38,6 +39,25 @@ def test_statistics_and_histograms_are_those_of_a_loop_over_all_pairs(block):
     wins = np.mean([(p > q) + 0.5 * (p == q) for p in near for q in far])
     assert abs(quality.auc - wins) <= quality.auc_error + 1e-12
     assert quality.auc_error < 1e-3
+
+
+def test_of_many_rows_whole_classes_are_paired_and_the_record_says_how_many():
+    rows, labels = clusters(300, 40, 6, 1.0)
+    quality, again = (embedding_quality(rows, labels, most=100, seed=1) for _ in range(2))
+    assert quality == again
+    assert (quality.samples, quality.pair_samples) == (300, 100)
+    assert quality.positives.count + quality.negatives.count == 100 * 99 // 2
+    chosen = whole_classes(labels, 100, 1)
+    cut = [c for c in set(labels[chosen]) if (labels[chosen] == c).sum() < (labels == c).sum()]
+    assert len(cut) <= 1
+    assert quality.isotropy == embedding_quality(rows, labels).isotropy
+    near, far = pairs_by_loop(rows[chosen], labels[chosen])
+    assert quality.positives.mean == pytest.approx(np.mean(near))
+    assert quality.negatives.mean == pytest.approx(np.mean(far))
+    other = embedding_quality(rows, labels, most=100, seed=2)
+    assert other.positives != quality.positives
+    with pytest.raises(ConfigError, match="block is 0, most 1"):
+        embedding_quality(rows, labels, block=0, most=1)
 
 
 def test_overlap_is_the_shared_area_of_both_histograms():

@@ -19,6 +19,7 @@ from mmengine.registry import MODELS, DefaultScope
 from robollm.cli.main import app
 from robollm.core.errors import ConfigError
 from robollm.train.adapters.files import load_adapter
+from robollm.train.assemble import scope_of
 from robollm.train.beit3.checkpoint import load_into
 from robollm.train.beit3.encoder import Beit3Encoder
 from robollm.train.config import TASKS, join_tasks, load, names
@@ -115,7 +116,7 @@ def test_every_config_that_comes_with_robollm_builds_its_model(name: str) -> Non
     task = next(t for t in TASKS if name in names(t))
     register_parts(task)
     config = load(task, name)
-    with DefaultScope.overwrite_default_scope("mmdet"), torch.device("meta"):
+    with DefaultScope.overwrite_default_scope(scope_of(task)), torch.device("meta"):
         model = MODELS.build(config.model)
     assert sum(p.numel() for p in model.parameters()) > 500_000
     for key in ("train_dataloader", "val_dataloader", "val_evaluator", "train_cfg", "select"):

@@ -12,6 +12,7 @@ model = {
                 "dim": 128,
                 "weight": 0.9,
                 "temperature": 0.5,
+                "gather": True,
             }
         }
     }

@@ -4,6 +4,13 @@ _base_ = "identification_beit3-small_armbench.py"
 
 model = {
     "heads": {
-        "identification": {"loss": {"_delete_": True, "type": "SCLRHELoss", "temperature": 0.5}}
+        "identification": {
+            "loss": {
+                "_delete_": True,
+                "type": "SCLRHELoss",
+                "temperature": 0.5,
+                "gather": True,
+            }
+        }
     }
 }

@@ -15,7 +15,7 @@ model = {
             "dim": 768,
             "embed_dim": 768,
             "views": len(_views),
-            "loss": {"type": "InfoNCELoss"},
+            "loss": {"type": "InfoNCELoss", "gather": True},
         }
     },
 }
@@ -39,6 +39,8 @@ val_dataloader = {
         "type": "PickData",
         "data_root": "",
         "split": "val",
+        # Enough to choose a checkpoint; set 0 to measure on all.
+        "val_picks": 2000,
         "size": _size,
         "views": _views,
         "fit": "stretch",

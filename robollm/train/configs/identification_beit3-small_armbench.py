@@ -11,7 +11,10 @@ model = {
     "heads": {"identification": {"dim": 128, "embed_dim": 128, "pool": "mean"}},
 }
 train_dataloader = {"batch_size": 32, "dataset": {"size": _size, "crop": "segment"}}
-val_dataloader = {"batch_size": 64, "dataset": {"size": _size, "crop": "segment"}}
+val_dataloader = {
+    "batch_size": 64,
+    "dataset": {"size": _size, "crop": "segment", "val_picks": 0},
+}
 train_cfg = {"max_epochs": 0, "max_steps": 400, "val_epochs": 0, "val_steps": 100}
 optim_wrapper = {"amp": "", "optimizer": {"lr": 1e-3}, "paramwise_cfg": {"layer_decay": 1.0}}
 param_scheduler = [

@@ -21,6 +21,7 @@ from robollm.train.identification.plans import (
     GroupedBatches,
     Ints,
     ProductPlan,
+    draw_some,
     nearest_products,
 )
 from robollm.train.multitask import AlternatingBatches
@@ -92,6 +93,7 @@ class FamilyBatches(GroupedBatches):
         order = np.argsort(of_product, kind="stable")
         parts = np.split(order, np.cumsum(np.bincount(of_product))[:-1])
         self._families = [p for p in parts if len(p) > 1]
+        self._sizes = np.array([len(f) for f in self._families])
         if not self._families:
             raise ConfigError(
                 f"no two of {self.products} products have similar titles, so there are no families",
@@ -100,9 +102,11 @@ class FamilyBatches(GroupedBatches):
 
     def groups(self, step: int, rng: np.random.Generator) -> Iterator[list[int]]:
         """Families in any order, large ones sooner."""
-        sizes = np.array([len(f) for f in self._families])
-        keys = rng.exponential(size=len(sizes)) / sizes
-        for i in np.argsort(keys, kind="stable"):
+        keys = rng.exponential(size=len(self._sizes)) / self._sizes
+        # Each group fills two places at least, so a step has no use for more.
+        most = min(len(keys), self.whole)
+        first = np.argpartition(keys, most - 1)[:most]
+        for i in first[np.argsort(keys[first], kind="stable")]:
             yield rng.permutation(self._families[i]).tolist()
 
 
@@ -156,7 +160,7 @@ class MinedBatches(GroupedBatches):
         table = next((t for start, t in reversed(self._tables) if start <= step), None)
         if table is None:
             return
-        for product in rng.permutation(self.products).tolist():
+        for product in draw_some(rng, self.products, 4 * self.whole):
             yield [product, *(int(p) for p in table[product] if p >= 0)]
 
     def state_dict(self) -> dict[str, Any]:
@@ -232,7 +236,8 @@ class MineNegatives(Hook):  # type: ignore[misc]
         vectors, labels = model.heads[self._task].latest
         for part, which in zip(all_gather(vectors), all_gather(labels), strict=True):
             rows = part.to(torch.float16).cpu().numpy()
-            self._bank |= dict(zip(which.tolist(), rows, strict=True))
+            # Copies: a view would hold its whole batch in memory as long as the product lives.
+            self._bank |= {p: row.copy() for p, row in zip(which.tolist(), rows, strict=True)}
         self._steps += 1
         if self._steps % self._every == 0:
             products = np.array(sorted(self._bank), np.int64)
@@ -248,7 +253,7 @@ class MineNegatives(Hook):  # type: ignore[misc]
         checkpoint["mining"] = {
             "steps": self._steps,
             "products": products,
-            "bank": torch.stack(rows) if rows else torch.zeros(0, 0),
+            "bank": torch.stack(rows) if rows else torch.zeros(0, 0).half(),
             "plan": self.plan(runner).state_dict(),
         }
 

@@ -19,7 +19,7 @@ from robollm.data.images import read_image
 from robollm.data.problems import Problem
 from robollm.train.engine.augment import Augment, Pixels
 from robollm.train.engine.draws import Sample, TaskData
-from robollm.train.identification.families import families, mislabel
+from robollm.train.identification.families import families, mislabel, note_large
 
 SPLITS = ("train", "val", "test")
 CROPS = ("image", "segment")
@@ -56,12 +56,16 @@ class PickData(TaskData):
         confusable: wrong products look alike (`families.mislabel`), else any.
         noise_seed: of the wrong labels.
         gallery: references in evaluation: of the products in the picks' "manifests", or "all".
+        val_picks: in split "val", so many picks at most, drawn with `split_seed`; 0: all. For
+            choosing a checkpoint; the other splits are always whole.
+        val_distractors: in split "val", so many other products at most in a manifest, drawn with
+            `split_seed`; 0: all.
         val_share: see `armbench.split_products`, where there is no validation file.
         split_seed: the same.
         seed: of the augmentations.
 
     Attributes:
-        picks: those that are used, as they are on disk.
+        picks: those that are used, as they are on disk; in training without manifests.
         products: all Product-IDs of the split and of its picks, sorted.
         labels: (len(picks),) int64, index into `products`, wrong ones included.
         noisy: Pick-ID -> (true product, given product).
@@ -87,6 +91,8 @@ class PickData(TaskData):
         confusable: bool = True,
         noise_seed: int = 0,
         gallery: str = "manifests",
+        val_picks: int = 0,
+        val_distractors: int = 0,
         val_share: float = 0.1,
         split_seed: int = 0,
         seed: int = 0,
@@ -103,6 +109,11 @@ class PickData(TaskData):
                 "least one, and 0 <= view_dropout < 1",
                 fix="correct the dataset's settings",
             )
+        if min(val_picks, val_distractors) < 0:
+            raise ConfigError(
+                f"val_picks is {val_picks}, val_distractors {val_distractors}; want 0 or more",
+                fix="0 takes all",
+            )
         self.root = armbench.find_root(Path(data_root))
         self.split, self.views, self.crop = split, tuple(views), crop
         self.view_dropout = view_dropout
@@ -113,7 +124,8 @@ class PickData(TaskData):
         self.titles: dict[str, str] = {}
         self._files: dict[str, list[Path]] = {}
         self._splits = armbench.split_products(self.root, self.problems, val_share, split_seed)
-        self.picks = self._read_picks()
+        limits = (val_picks, val_distractors) if split == "val" else (0, 0)
+        self.picks = self._read_picks(*limits, np.random.default_rng([split_seed, 5]))
         self.problems.refuse_if_empty(
             len(self.picks), f"{self.root}, split {split}", "check the data folder"
         )
@@ -146,6 +158,7 @@ class PickData(TaskData):
     def families(self) -> NDArray[np.int64]:
         """(len(products),) family of each product, by title (see `families.families`)."""
         number = families({p: self.titles.get(p, "") for p in self.products})
+        note_large(number, self.titles, self.root / "Picks", self.problems)
         return np.array([number[p] for p in self.products], np.int64)
 
     def __len__(self) -> int:
@@ -233,23 +246,45 @@ class PickData(TaskData):
             self._files[product] = armbench.references(self.root, product)
         return self._files[product]
 
-    def _read_picks(self) -> list[armbench.Pick]:
-        wanted = set(self._splits.products[self.split])
-        learn = {*self._splits.products["train"], *self._splits.products["val"]}
+    def _read_picks(
+        self, most: int, distractors: int, rng: np.random.Generator
+    ) -> list[armbench.Pick]:
+        truths = self._read_truths()
+        if most and len(truths) > most:
+            names = list(truths)
+            kept = np.sort(rng.choice(len(names), most, replace=False))
+            truths = {names[i]: truths[names[i]] for i in kept}
         out = []
+        for name, truth in truths.items():
+            pick = armbench.read_pick_or_note(self.root, name, truth, self.problems)
+            if not self._usable(pick):
+                continue
+            self.titles |= pick.titles
+            manifest = () if self.split == "train" else pick.manifest
+            others = [p for p in manifest if p != truth]
+            if distractors and len(others) > distractors:
+                drawn = rng.choice(len(others), distractors, replace=False).tolist()
+                wanted = {truth, *(others[i] for i in drawn)}
+                manifest = tuple(p for p in manifest if p in wanted)
+            out.append(replace(pick, titles={}, manifest=manifest))
+        return out
+
+    def _read_truths(self) -> dict[str, str]:
+        """Pick-ID -> true product, of the split's picks: the small file of each pick decides."""
+        learn = {*self._splits.products["train"], *self._splits.products["val"]}
+        other = set() if self.split == "test" else learn - {*self._splits.products[self.split]}
+        out: dict[str, str] = {}
         for name in self._splits.picks["test" if self.split == "test" else "train"]:
-            pick = armbench.read_pick_or_note(self.root, name, self.problems)
-            if pick is None:
+            truth = armbench.read_truth_or_note(self.root, name, self.problems)
+            if truth is None or truth in other:
                 continue
-            if self.split != "test" and pick.truth not in wanted:
-                if pick.truth not in learn:
-                    self._note("unlisted_product", pick, "is no training or validation product")
+            pick = armbench.Pick(name, truth, (), {})
+            if self.split != "test" and truth not in learn:
+                self._note("unlisted_product", pick, "is no training or validation product")
                 continue
-            if self.split == "test" and pick.truth in learn:
+            if self.split == "test" and truth in learn:
                 self._note("learned_product", pick, "is a training product", "tested all the same")
-            if self._usable(pick):
-                self.titles |= pick.titles
-                out.append(replace(pick, titles={}))
+            out[name] = truth
         return out
 
     def _usable(self, pick: armbench.Pick) -> bool:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
 from robollm.core.errors import ConfigError
+from robollm.data.problems import Problems
 
+_LARGE, _LARGE_SHARE = 10, 0.1
 _WORD = re.compile(r"\w+")
 
 
@@ -110,6 +113,32 @@ def families(titles: Mapping[str, str], threshold: float = 0.5) -> dict[str, int
     return number
 
 
+def note_large(
+    number: Mapping[str, int], titles: Mapping[str, str], where: Path, problems: Problems
+) -> None:
+    """Note `large_family` if one family has more than a tenth of the products with a title.
+
+    Then the titles are probably none, but weights or stock phrases. Up to 10 products are no sign.
+
+    Args:
+        number: Product-ID -> its family.
+        titles: Product-ID -> title.
+        where: the titles come from.
+        problems: gets it.
+    """
+    titled = [p for p in sorted(number) if titles.get(p)]
+    sizes = Counter(number[p] for p in titled)
+    family, size = max(sizes.items(), key=lambda one: (one[1], -one[0]), default=(0, 0))
+    if size > max(_LARGE, _LARGE_SHARE * len(titled)):
+        one = next(titles[p] for p in titled if number[p] == family)
+        problems.note(
+            "large_family",
+            where,
+            f"{size} of {len(titled)} products with a title are of one family, such as {one!r}",
+            "used; check how containers name their products",
+        )
+
+
 def mislabel(
     truths: Mapping[str, str],
     titles: Mapping[str, str],
@@ -144,8 +173,10 @@ def mislabel(
     others = sorted(set(allowed))
     if chosen and len(others) < 2:
         raise ConfigError("label_noise needs at least 2 products", fix="set it to 0")
-    known = {p: titles[p] for p in others if p in titles}
-    index, family = TitleIndex(known), families(known) if confusable and chosen else {}
+    if not chosen:
+        return {}
+    known = {p: titles[p] for p in others if p in titles} if confusable else {}
+    index, family = TitleIndex(known), families(known)
     members: dict[int, list[str]] = defaultdict(list)
     for product, group in sorted(family.items()):
         members[group].append(product)

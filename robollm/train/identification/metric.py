@@ -11,7 +11,7 @@ from mmengine.evaluator import BaseMetric
 from mmengine.registry import METRICS
 from numpy.typing import NDArray
 
-from robollm.core.errors import ConfigError
+from robollm.core.errors import ConfigError, TrainingError
 
 GALLERIES = ("container", "all")
 PROTOCOLS = ("product", "image", "centroid")
@@ -47,9 +47,9 @@ class Gallery:
         return cls(tuple(str(n) for n in names), vectors, starts.astype(np.int64))
 
     @property
-    def sizes(self) -> NDArray[np.int64]:
-        """(P,) how many vectors each product has."""
-        return np.diff(np.append(self.starts, len(self.vectors)))
+    def ends(self) -> NDArray[np.int64]:
+        """(P,) int, after the last row of each product."""
+        return np.append(self.starts[1:], len(self.vectors))
 
     def centroids(self) -> Gallery:
         """One vector per product: the mean of its own, at unit length."""
@@ -60,36 +60,53 @@ class Gallery:
 
 
 def ranks(
-    queries: Vectors, truths: NDArray[np.int64], allowed: Flags | None, gallery: Gallery
+    queries: Vectors,
+    truths: NDArray[np.int64],
+    gallery: Gallery,
+    choices: Sequence[NDArray[np.int64]] | None = None,
 ) -> dict[str, NDArray[np.int64]]:
     """How many others come before the true product; equal scores come before it.
 
     Args:
         queries: (Q, D) float32, unit vectors.
         truths: (Q,) row of the true product in the gallery; -1: it has no reference.
-        allowed: (Q, P) bool, the products of each pick's manifest; None: all.
         gallery: what is searched.
+        choices: Q x (C,), rows of each pick's products, sorted; only their vectors are read. A
+            truth that isn't among them can't be found. None: all.
 
     Returns:
         "product": other products whose best image scores at least as much as the truth's best,
-        "image": images of other products that do. A truth that can't be found: a large number.
+        "image": images of other products that do. A truth that can't be found, or whose score is
+        not finite: a large number. A score of another one that is not a number comes before it.
     """
-    scores = queries @ gallery.vectors.T
-    best = np.maximum.reduceat(scores, gallery.starts, axis=1)
-    if allowed is None:
-        allowed = np.ones(best.shape, np.bool_)
-    rows = np.arange(len(queries))
-    column = np.maximum(truths, 0)
-    known = (truths >= 0) & allowed[rows, column]
-    mine = best[rows, column]
-    others = allowed.copy()
-    others[rows, column] = False
-    before = (best >= mine[:, None]) & others
-    images = np.repeat(others, gallery.sizes, axis=1) & (scores >= mine[:, None])
-    return {
-        "product": np.where(known, before.sum(axis=1), _NEVER),
-        "image": np.where(known, images.sum(axis=1), _NEVER),
-    }
+    if choices is None:
+        scores = queries @ gallery.vectors.T
+        found = [_before(s, gallery.starts, int(t)) for s, t in zip(scores, truths, strict=True)]
+    else:
+        found = []
+        for query, truth, choice in zip(queries, truths, choices, strict=True):
+            sizes = gallery.ends[choice] - gallery.starts[choice]
+            starts = np.cumsum(sizes) - sizes
+            rows = np.repeat(gallery.starts[choice] - starts, sizes) + np.arange(sizes.sum())
+            # Row by row, so that equal vectors have equal scores wherever they stand.
+            near = (gallery.vectors[rows] * query).sum(axis=1)
+            place = np.flatnonzero(choice == truth)
+            found.append(_before(near, starts, int(place[0]) if len(place) else -1))
+    counts = np.array(found, np.int64).reshape(-1, 2)
+    return {"product": counts[:, 0], "image": counts[:, 1]}
+
+
+def _before(scores: NDArray[np.float32], starts: NDArray[np.int64], truth: int) -> tuple[int, int]:
+    """Other products and images that score at least as much as a product; see `ranks`."""
+    if truth < 0:
+        return _NEVER, _NEVER
+    best = np.maximum.reduceat(scores, starts)
+    mine = best[truth]
+    if not np.isfinite(mine):
+        return _NEVER, _NEVER
+    own = slice(starts[truth], starts[truth + 1] if truth + 1 < len(starts) else None)
+    images = np.count_nonzero(~(scores < mine)) - np.count_nonzero(~(scores[own] < mine))
+    return np.count_nonzero(~(best < mine)) - 1, images
 
 
 @METRICS.register_module()
@@ -131,7 +148,18 @@ class RetrievalMetric(BaseMetric):  # type: ignore[misc]
         self._at, self._galleries, self._protocols = tuple(at), tuple(galleries), tuple(protocols)
 
     def process(self, data_batch: Any, data_samples: Sequence[Mapping[str, Any]]) -> None:
-        """Keep what the head predicted."""
+        """Keep what the head predicted.
+
+        Raises:
+            TrainingError: if an embedding is not finite; names the sample.
+        """
+        for s in data_samples:
+            if not np.isfinite(s.get("embedding", 0.0)).all():
+                name = s.get("pick") or f"{s['product_id']}/{s.get('image')}"
+                raise TrainingError(
+                    f"the embedding of {s['kind']} {name} is not finite",
+                    fix="go back to an earlier checkpoint, or lower the learning rate",
+                )
         keys = ("kind", "pick", "product_id", "manifest", "image", "embedding")
         self.results += [{k: s[k] for k in keys if k in s} for s in data_samples]
 
@@ -185,15 +213,16 @@ class RetrievalMetric(BaseMetric):  # type: ignore[misc]
             some = picks[first : first + _CHUNK]
             queries = np.stack([r["embedding"] for r in some]).astype(np.float32)
             truths = np.array([number.get(r["product_id"], -1) for r in some], np.int64)
-            allowed = np.zeros((len(some), len(gallery.products)), np.bool_)
-            for row, r in enumerate(some):
-                allowed[row, [number[p] for p in r["manifest"] if p in number]] = True
+            choices = [
+                np.array(sorted({number[p] for p in r["manifest"] if p in number}), np.int64)
+                for r in some
+            ]
             for where in self._galleries:
-                mask = allowed if where == "container" else None
-                done = {pool: ranks(queries, truths, mask, g) for pool, g in pools.items()}
+                among = choices if where == "container" else None
+                done = {pool: ranks(queries, truths, g, among) for pool, g in pools.items()}
                 for protocol in self._protocols:
-                    one = protocol == "centroid"
-                    rank = done["centroid"]["product"] if one else done[""][protocol]
+                    mean = protocol == "centroid"
+                    rank = done["centroid"]["product"] if mean else done[""][protocol]
                     found[where, protocol].append(rank)
         empty = np.zeros(0, np.int64)
         return {name: np.concatenate([empty, *parts]) for name, parts in found.items()}

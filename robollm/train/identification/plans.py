@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from robollm.core.errors import ConfigError
-from robollm.train.engine.draws import Batches
+from robollm.train.engine.draws import Batches, Draw
 
 Ints = NDArray[np.int64]
-_CHUNK = 1024
+_CELLS = 2**23  # cosines at once: 32 MB
+_FEW = 10_000  # so many numbers are shuffled in no time
 
 
 class ProductPlan(Batches):
@@ -44,7 +46,9 @@ class ProductPlan(Batches):
 class GroupedBatches(ProductPlan):
     """A share of the batch comes in groups of look-alikes, the rest are any other products.
 
-    Each step draws anew: products are equally likely, whatever the number of their samples.
+    Each step draws anew: products are equally likely, whatever the number of their samples. A
+    group goes to one process as a whole: look-alikes meet in any loss, also in one that sees the
+    batch of its own process only.
 
     Args:
         dataset: see `ProductPlan`.
@@ -73,32 +77,61 @@ class GroupedBatches(ProductPlan):
         """Groups of look-alikes for one step, best wishes first in each."""
 
     def indices(self, step: int) -> Sequence[int]:
-        """See `Batches.indices`."""
+        """See `Batches.indices`; process r has the r-th `batch_size` of them."""
         rng = np.random.default_rng([self.seed, step, 4])
-        places = round(self.share * self.whole)
-        chosen: dict[int, None] = {}
+        rooms = [round(self.share * self.batch_size)] * self.world
+        chosen: list[list[int]] = [[] for _ in rooms]
+        taken: set[int] = set()
         for group in self.groups(step, rng):
-            room = min(self.group, places - len(chosen))
-            fresh = [p for p in group if p not in chosen][:room]
+            rank = rooms.index(max(rooms))
+            fresh = [p for p in group if p not in taken][: min(self.group, rooms[rank])]
             if len(fresh) > 1:
-                chosen |= dict.fromkeys(fresh)
-            if places - len(chosen) < 2:
+                chosen[rank] += fresh
+                taken.update(fresh)
+                rooms[rank] -= len(fresh)
+            if max(rooms) < 2:
                 break
-        for product in rng.permutation(self.products).tolist():
-            if len(chosen) >= self.whole:
-                break
-            chosen[product] = None
-        items = [int(rng.choice(self.members[p])) for p in chosen]
-        used = set(items)
-        spare = [i for i in rng.permutation(len(self.dataset)).tolist() if i not in used]
-        items += spare[: self.whole - len(items)]
-        while len(items) < self.whole:
-            items.append(int(rng.integers(len(self.dataset))))
-        return items
+        others = draw_others(rng, self.products, taken, self.whole - len(taken))
+        for part in chosen:
+            count = self.batch_size - len(part)
+            part += others[:count]
+            del others[:count]
+        items = [[int(rng.choice(self.members[p])) for p in part] for part in chosen]
+        used = {i for part in items for i in part}
+        spare = draw_others(rng, len(self.dataset), used, self.whole - len(used))
+        for part in items:
+            while len(part) < self.batch_size:
+                part.append(spare.pop(0) if spare else int(rng.integers(len(self.dataset))))
+        return [i for part in items for i in part]
+
+    def batch(self, step: int) -> list[Draw]:
+        """See `Batches.batch`; a process has neighbours, not every `world`-th."""
+        first = step * self.whole
+        chosen = list(enumerate(self.indices(step), start=first))
+        own = self.rank * self.batch_size
+        return [Draw(p, int(i)) for p, i in chosen[own : own + self.batch_size]]
+
+
+def draw_some(rng: np.random.Generator, total: int, count: int) -> list[int]:
+    """Different numbers below `total` in random order: `count` of them; all if they are few."""
+    if total <= _FEW:
+        return [int(i) for i in rng.permutation(total)]
+    return [int(i) for i in rng.choice(total, min(total, count), replace=False)]
+
+
+def draw_others(
+    rng: np.random.Generator, total: int, taken: AbstractSet[int], count: int
+) -> list[int]:
+    """Different numbers below `total` that aren't taken: `count`, or as many as there are."""
+    found = draw_some(rng, total, count + len(taken))
+    return [i for i in found if i not in taken][:count]
 
 
 def nearest_products(vectors: NDArray[np.float32], count: int) -> Ints:
     """The nearest other products of each, by cosine.
+
+    Only `count` of each row are sorted. Equal cosines come in the order of their numbers, also at
+    the border, where some are found and some are not.
 
     Args:
         vectors: (P, D) float32, L2-normalised; all 0: not known, never found.
@@ -107,16 +140,24 @@ def nearest_products(vectors: NDArray[np.float32], count: int) -> Ints:
     Returns:
         (P, min(K, P - 1)) int64, nearest first, equal ones by number; -1: there are no more.
     """
-    known: NDArray[np.bool_] = np.asarray(vectors.any(axis=1))
-    count = min(count, len(vectors) - 1)
-    out = np.full((len(vectors), count), -1, np.int64)
-    for first in range(0, len(vectors), _CHUNK):
-        cosines = vectors[first : first + _CHUNK] @ vectors.T
-        cosines[:, ~known] = -np.inf
+    known = np.flatnonzero(vectors.any(axis=1))
+    out = np.full((len(vectors), min(count, len(vectors) - 1)), -1, np.int64)
+    count = min(out.shape[1], len(known) - 1)
+    if count < 1:
+        return out
+    rows = vectors[known]
+    step = max(16, _CELLS // len(rows))
+    for first in range(0, len(rows), step):
+        cosines = rows[first : first + step] @ rows.T
         own = np.arange(len(cosines))
         cosines[own, first + own] = -np.inf
-        best = np.argsort(-cosines, axis=1, kind="stable")[:, :count]
-        found = np.isfinite(np.take_along_axis(cosines, best, axis=1))
-        found &= known[first : first + _CHUNK].reshape(-1, 1)
-        out[first : first + _CHUNK] = np.where(found, best, -1)
+        best = np.argpartition(cosines, -count, axis=1)[:, -count:]
+        found = np.take_along_axis(cosines, best, axis=1)
+        least = found.min(axis=1)
+        for row in np.flatnonzero((cosines >= least[:, None]).sum(axis=1) > count):
+            border = np.flatnonzero(cosines[row] >= least[row])  # more than there is room for
+            best[row] = border[np.argsort(-cosines[row, border], kind="stable")[:count]]
+            found[row] = cosines[row, best[row]]
+        order = np.lexsort((best, -found), axis=1)
+        out[known[first : first + step], :count] = known[np.take_along_axis(best, order, axis=1)]
     return out

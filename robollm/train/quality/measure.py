@@ -15,6 +15,7 @@ Counts = NDArray[np.int64]
 
 BINS = 128
 """Of the cosine histograms, over [-1, 1]; the last one holds 1 itself."""
+_ROWS = 20_000  # for isotropy at once: 120 MB at 768 dimensions
 _FINE = 2048  # finer bins in each of them, for the AUC
 
 
@@ -45,6 +46,7 @@ class EmbeddingQuality:
 
     Attributes:
         samples: n.
+        pair_samples: how many of them the pairs below are of; all, unless there are many.
         dim: d.
         classes: how many different labels.
         isotropy: in (0, 1], 1 is best: min over max of F(c) = sum over v of exp(c . v), for the
@@ -58,6 +60,7 @@ class EmbeddingQuality:
     """
 
     samples: int
+    pair_samples: int
     dim: int
     classes: int
     isotropy: float
@@ -74,31 +77,46 @@ class EmbeddingQuality:
 
 
 def embedding_quality(
-    embeddings: ArrayLike, labels: ArrayLike, *, block: int = 1024
+    embeddings: ArrayLike,
+    labels: ArrayLike,
+    *,
+    block: int = 256,
+    most: int = 20_000,
+    seed: int = 0,
 ) -> EmbeddingQuality:
     """Measure isotropy, and how far cosines tell positives from negatives.
 
-    Every pair counts exactly once. Pairs are made block by block, so memory is of order
-    block * n + d^2.
+    Isotropy is of all rows. Pairs grow with the square, so they are of at most `most` rows: classes
+    are drawn and taken whole, but for the last one, which fills what room is left. Every pair of
+    these rows counts exactly once. Pairs are made block by block, so memory is of order
+    n * d + block * most + d^2.
 
     Args:
         embeddings: (n, d) real, n and d at least 2; rows are L2-normalised here.
         labels: (n,) integer.
         block: how many rows at once.
+        most: rows for the pairs, at least 2.
+        seed: of the classes that are drawn.
 
     Returns:
         The record.
 
     Raises:
-        ConfigError: shapes don't fit, or a row has no direction.
+        ConfigError: shapes don't fit, a row has no direction, or `block` or `most` is too small.
     """
+    if block < 1 or most < 2:
+        raise ConfigError(
+            f"block is {block}, most {most}; wanted at least 1 and 2", fix="try 256 and 20000"
+        )
     rows, ids = unit_rows(embeddings, labels)
     isotropy = isotropy_score(rows)
+    chosen = whole_classes(ids, most, seed)
+    paired, of = rows[chosen], ids[chosen]
     near, far = _Tally(), _Tally()
-    for start in range(0, len(rows), block):
-        cosines = np.clip(rows[start : start + block] @ rows[start:].T, -1.0, 1.0)
+    for start in range(0, len(paired), block):
+        cosines = np.clip(paired[start : start + block] @ paired[start:].T, -1.0, 1.0)
         later = np.arange(cosines.shape[1])[None, :] > np.arange(cosines.shape[0])[:, None]
-        same = ids[start : start + block, None] == ids[None, start:]
+        same = of[start : start + block, None] == of[None, start:]
         near.add(cosines[same & later])
         far.add(cosines[~same & later])
     overlap, auc, error = None, None, None
@@ -109,6 +127,7 @@ def embedding_quality(
         auc, error = float(p @ (below + q / 2)), float(p @ q / 2)
     return EmbeddingQuality(
         samples=len(rows),
+        pair_samples=len(paired),
         dim=rows.shape[1],
         classes=len(np.unique(ids)),
         isotropy=isotropy,
@@ -119,6 +138,24 @@ def embedding_quality(
         auc=auc,
         auc_error=error,
     )
+
+
+def whole_classes(ids: NDArray[Any], most: int, seed: int) -> NDArray[np.int64]:
+    """Draw classes until `most` rows are full; the last class may be cut.
+
+    Args:
+        ids: (n,) integer labels.
+        most: rows.
+        seed: of the draw.
+
+    Returns:
+        (min(n, most),) int64, rows in ascending order.
+    """
+    if len(ids) <= most:
+        return np.arange(len(ids))
+    _, number = np.unique(ids, return_inverse=True)
+    place = np.random.default_rng([seed, 6]).permutation(int(number.max()) + 1)
+    return np.sort(np.argsort(place[number], kind="stable")[:most])
 
 
 def unit_rows(embeddings: ArrayLike, labels: ArrayLike) -> tuple[Floats, NDArray[Any]]:
@@ -169,8 +206,10 @@ def isotropy_score(rows: Floats) -> float:
         In (0, 1].
     """
     directions = np.linalg.eigh(rows.T @ rows).eigenvectors
-    along = rows @ directions
-    sums = np.concatenate([np.exp(along).sum(axis=0), np.exp(-along).sum(axis=0)])
+    sums = np.zeros((2, len(directions)))
+    for start in range(0, len(rows), _ROWS):
+        along = rows[start : start + _ROWS] @ directions
+        sums += np.exp(along).sum(axis=0), np.exp(-along).sum(axis=0)
     return float(sums.min() / sums.max())
 
 

@@ -44,7 +44,8 @@ def write_quality(
         embeddings: (n, d) real; rows are L2-normalised here.
         labels: (n,) integer.
         name: of the files and of the picture.
-        seed: of t-SNE and of the choice of its points.
+        seed: of t-SNE, of the choice of its points, and of the classes whose pairs are measured
+            (see `embedding_quality`).
         points: how many samples t-SNE takes at most.
 
     Returns:
@@ -54,7 +55,7 @@ def write_quality(
         ConfigError: as `embedding_quality`, or scikit-learn is missing.
     """
     rows, ids = unit_rows(embeddings, labels)
-    quality = embedding_quality(rows, ids)
+    quality = embedding_quality(rows, ids, seed=seed)
     rng = np.random.default_rng(seed)
     if len(rows) > points:
         chosen = np.sort(rng.choice(len(rows), points, replace=False))
@@ -137,7 +138,8 @@ def _draw_cosines(axes: Any, quality: EmbeddingQuality) -> None:
         axes.stairs(share, edges, color=colour, linewidth=0.8)
         axes.axvline(pairs.mean, color=colour, linestyle="--", linewidth=1)
         lowest, highest = min(lowest, pairs.smallest), max(highest, float(share.max()))
-    title = "cosines of pairs"
+    part = quality.pair_samples < quality.samples
+    title = f"cosines of pairs of {quality.pair_samples}" if part else "cosines of pairs"
     if quality.auc is not None:
         title += f": AUC {quality.auc:.4f}, overlap {quality.overlap:.3f}"
     axes.set_title(title, fontsize=10)
