@@ -9,6 +9,7 @@ counts as training in the csv and is named in `val.csv` beside it.
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,12 +89,17 @@ def read_list(file: Path) -> list[str]:
         return [row[0].strip() for row in csv.reader(f) if row and row[0].strip()]
 
 
+def outer(x1: float, y1: float, x2: float, y2: float) -> tuple[int, int, int, int]:
+    """The smallest box of whole pixels around a box."""
+    return math.floor(x1), math.floor(y1), math.ceil(x2), math.ceil(y2)
+
+
 def _box(value: Any) -> tuple[int, int, int, int] | None:
     try:
-        x1, y1, x2, y2 = (int(v) for v in value)
-    except (TypeError, ValueError):
+        x1, y1, x2, y2 = (float(v) for v in value)
+        return outer(x1, y1, x2, y2) if x2 > x1 and y2 > y1 else None
+    except (OverflowError, TypeError, ValueError):
         return None
-    return (x1, y1, x2, y2) if x2 > x1 and y2 > y1 else None
 
 
 def read_images(root: Path, inducts: Sequence[str]) -> Iterator[Image]:

@@ -6,6 +6,7 @@ do stop.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robollm.core.errors import ConfigError, FrameError
-from robollm.data.armbench_defects import LABELS, NOMINAL, Image, read_list
+from robollm.data.armbench_defects import LABELS, NOMINAL, Image, outer, read_list
 from robollm.data.armbench_files import read_object
 from robollm.data.images import image_size
 from robollm.data.problems import Problems
@@ -29,6 +30,8 @@ PRODUCT_KEYS = ("product_id", "product", "GT_ID")
 
 def _numbers(value: Any) -> tuple[float, ...]:
     """The numbers of a list; () if it is none."""
+    if not isinstance(value, list):
+        return ()
     try:
         numbers = tuple(float(v) for v in value)
     except (TypeError, ValueError):
@@ -41,36 +44,52 @@ def _outlines(value: Any) -> tuple[tuple[float, ...], ...]:
     return tuple(ring for ring in rings if len(ring) >= 6 and len(ring) % 2 == 0)
 
 
-def _held(
-    file: Path, annotation: Mapping[str, Any], size: tuple[int, int], problems: Problems
-) -> tuple[int, int, int, int] | None:
-    """The box within the image, of the polygons if there is none; None: the whole image.
+def _within(
+    value: Sequence[float], text: str, size: tuple[int, int], file: Path, problems: Problems
+) -> tuple[int, int, int, int]:
+    """Whole pixels around a box, clipped to the image.
 
     Raises:
         FrameError: if the box has no pixel of the image, or is no box.
     """
     height, width = size
-    value, kind = _numbers(annotation.get("box", ())), "outside_box"
-    if not value and "box" not in annotation:
-        points = [np.reshape(ring, (-1, 2)) for ring in _outlines(annotation.get("polygons"))]
-        if not points:
-            problems.note("no_box", file, "neither box nor polygons", "the whole image taken")
-            return None
-        corners = np.concatenate(points)
-        value = (*np.floor(corners.min(axis=0)), *np.ceil(corners.max(axis=0)))
-    if len(value) == 4 and not any(value):
-        return None
     if len(value) != 4 or value[2] <= value[0] or value[3] <= value[1]:
-        text = str(annotation.get("box"))[:80]
-        raise FrameError(f"the box is {text}, want x1, y1, x2, y2", kind="bad_box")
-    x1, y1, x2, y2 = (int(v) for v in value)
+        raise FrameError(f"the box is {text[:80]}, want x1, y1, x2, y2", kind="bad_box")
+    x1, y1, x2, y2 = outer(*value)
     inside = (max(x1, 0), max(y1, 0), min(x2, width), min(y2, height))
     what = f"the box {[x1, y1, x2, y2]} is not within the image of {width}x{height} px"
     if inside[2] <= inside[0] or inside[3] <= inside[1]:
-        raise FrameError(what, kind=kind)
+        raise FrameError(what, kind="outside_box")
     if inside != (x1, y1, x2, y2):
-        problems.note(kind, file, what, "clipped")
+        problems.note("outside_box", file, what, "clipped")
     return inside
+
+
+def _held(
+    file: Path, annotation: Mapping[str, Any], size: tuple[int, int], problems: Problems
+) -> tuple[int, int, int, int] | None:
+    """The box within the image, of the polygons if it is no use; None: the whole image.
+
+    Raises:
+        FrameError: if there is a box, but neither it nor the polygons' is of use.
+    """
+    given = annotation.get("box")
+    value, rings = _numbers(given), _outlines(annotation.get("polygons"))
+    if len(value) == 4 and not any(value):
+        return None
+    if given is not None:
+        try:
+            return _within(value, str(given), size, file, problems)
+        except FrameError as e:
+            if not rings:
+                raise
+            problems.note(e.kind, file, e.what, "that of the polygons taken")
+    if not rings:
+        problems.note("no_box", file, "neither box nor polygons", "the whole image taken")
+        return None
+    corners = np.concatenate([np.reshape(ring, (-1, 2)) for ring in rings])
+    value = (*corners.min(axis=0), *corners.max(axis=0))
+    return _within(value, "that of the polygons, without an area", size, file, problems)
 
 
 def _read_one(induct: str, file: Path, problems: Problems) -> Image | None:
@@ -105,8 +124,9 @@ def scan_images(root: Path, inducts: Sequence[str], problems: Problems) -> dict[
         root: the folder `IMAGE_ROOT`.
         inducts: their ids.
         problems: gets `missing_induct`, `empty_induct`, `bad_json` (with its line), `no_label`,
-            `unknown_label`, `no_annotation`, `bad_box`, `outside_box` (clipped; skipped when
-            nothing is left), `no_box`, and what `robollm.data.images.image_size` finds.
+            `unknown_label`, `no_annotation`, `bad_box`, `outside_box` (clipped), `no_box`, and what
+            `robollm.data.images.image_size` finds. Instead of a box that is no box, or has no pixel
+            of the image, that of the polygons is taken; without any the image is skipped.
 
     Returns:
         Induct -> images in order of time; inducts without any are left out. Boxes lie within
@@ -211,22 +231,35 @@ def read_split(root: Path, split: str, problems: Problems) -> tuple[list[str], b
     return lists[split], True
 
 
+def _place(induct: str, seed: int) -> float:
+    """A number in [0, 1) that belongs to an induct, whatever others there are."""
+    digest = hashlib.sha256(f"{seed}:{induct}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
 def split_inducts(
     labels: Mapping[str, str], share: float, seed: int
 ) -> tuple[list[str], list[str]]:
-    """Split inducts into training and validation, each label by itself.
+    """Split inducts into training and validation.
+
+    Each induct is decided by its own id and the seed alone, so nobody moves when others come or
+    go: what a model was trained on doesn't get into the validation of a repaired folder. The price
+    is that the sizes are only about right. One exception: where this leaves validation (or
+    training) without any induct of a label that has two or more, it gets the nearest one, and that
+    one does depend on the others.
 
     Args:
         labels: induct -> its `worst` label.
-        share: of validation, 0 to 1; at least one induct of a label that has two.
+        share: of validation, 0 to 1.
         seed: of the choice, which doesn't depend on the order of `labels`.
     """
-    chosen: set[str] = set()
-    for number, label in enumerate(LABELS):
-        ids = sorted(one for one, its in labels.items() if its == label)
-        count = min(max(round(share * len(ids)), 1), len(ids) - 1) if len(ids) > 1 else 0
-        order = np.random.default_rng([seed, number]).permutation(len(ids))
-        chosen |= {ids[i] for i in order[:count]}
+    places = {one: _place(one, seed) for one in labels}
+    chosen = {one for one, place in places.items() if place < share}
+    for label in LABELS:
+        ids = sorted((one for one in labels if labels[one] == label), key=lambda one: places[one])
+        if len(ids) > 1:
+            chosen.add(ids[0])
+            chosen.discard(ids[-1])
     return [i for i in labels if i not in chosen], [i for i in labels if i in chosen]
 
 

@@ -17,10 +17,14 @@ _JPEG = b"\xff\xd8\xff"
 _PNG = b"\x89PNG\r\n\x1a\n"
 # In a scan 0xFF is a byte of data (00 follows) or a restart (D0 to D7); FF only fills.
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
-_END_OF_IMAGE = 0xD9
+_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
 _WITHOUT_LENGTH = (0x01, 0xD8)
 _FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_RESTART = re.compile(rb"\xff[\xd0-\xd7]")
 _HEAD = 1 << 16
+_END = b"\xff\xd9"
+_OTHER_BITS = b"\xa5\x3c" * 64
+"""Begins with a 1: a decoder that runs out of data before the marker goes on with zeros."""
 
 
 def _segments(raw: bytes) -> Iterator[tuple[int, int]]:
@@ -36,6 +40,61 @@ def _segments(raw: bytes) -> Iterator[tuple[int, int]]:
 def _jpeg_is_whole(raw: bytes) -> bool:
     """Tell if the end-of-image marker is there; the one of a thumbnail within doesn't count."""
     return any(code == _END_OF_IMAGE for code, _ in _segments(raw))
+
+
+def _every_scan_has_begun(raw: bytes) -> bool:
+    """Tell if the scans bring all 64 coefficients of every component, to their last bit."""
+    wanted = b""
+    brought: dict[int, set[int]] = {}
+    for code, at in _segments(raw):
+        body = raw[at + 2 : at + int.from_bytes(raw[at : at + 2], "big")]
+        if code in _FRAME_HEADERS and len(body) > 6:
+            wanted = body[6::3][: body[5]]
+        elif code == _SCAN and body and len(body) >= 4 + 2 * body[0]:
+            first, last, bits = body[1 + 2 * body[0] :][:3]
+            if bits & 15 == 0:
+                for component in body[1 : 1 + 2 * body[0] : 2]:
+                    brought.setdefault(component, set()).update(range(first, last + 1))
+    return bool(wanted) and all(len(brought.get(c, ())) == 64 for c in wanted)
+
+
+def _without_end(raw: bytes) -> NDArray[np.uint8] | None:
+    """Decode a JPEG that has no end-of-image marker but all of its data.
+
+    All pixels are there if they don't depend on what would follow. So the file is decoded twice:
+    ended at once, and with some more bits first.
+
+    Returns:
+        (H, W, 3) uint8, BGR; None if something is missing.
+    """
+    if not _every_scan_has_begun(raw):
+        return None
+    # What the rest of a download was filled up with would pass for data. One 0 may be data.
+    body = raw.rstrip(b"\0\xff")
+    tail = raw[len(body) :]
+    if tail in (b"\0", b"\0\xff"):
+        body += b"\0"
+    elif tail.startswith(b"\xff\0"):
+        body += b"\xff\0"
+    scan = max(at for code, at in _segments(raw) if code == _SCAN)
+    passed = _RESTART.findall(body, scan)
+    restart = bytes([0xFF, 0xD0 + (passed[-1][1] + 1) % 8 if passed else 0xD0])
+    found = _decode(body + _END)
+    other = _decode(body + _OTHER_BITS + restart + _OTHER_BITS + _END)
+    if found is None or other is None or not np.array_equal(found, other):
+        return None
+    return found
+
+
+def _decode(raw: bytes) -> NDArray[np.uint8] | None:
+    """Decode to (H, W, 3) uint8, BGR, pixels as stored; None if OpenCV can't.
+
+    Raises:
+        cv2.error: for more pixels than OpenCV's limit, for one.
+    """
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    found = cv2.imdecode(np.frombuffer(raw, np.uint8), flags)
+    return None if found is None else np.asarray(found, np.uint8)
 
 
 def _png_is_whole(raw: bytes, path: Path) -> bool:
@@ -114,9 +173,13 @@ def image_size(path: Path | str) -> tuple[int, int]:
 def read_image(path: Path | str) -> NDArray[np.uint8]:
     """Read a JPEG or PNG file.
 
-    OpenCV decodes a JPEG that was cut off without a word, the rest of it grey; so the file's
-    structure is read first (a few percent of the time of decoding). Damage within a JPEG's scan is
-    not found: the format has no checksum.
+    Some versions of OpenCV decode a JPEG that was cut off without a word, the rest of it grey; so
+    the file's structure is read first (a few percent of the time of decoding).
+
+    A JPEG without an end-of-image marker is accepted if no pixel depends on what is missing. That
+    takes decoding it twice, and libjpeg may complain on stderr. Two zeros or more at its end, and
+    0xFF, are taken for filling. Damage within a JPEG's scan is not found: the format has no
+    checksum.
 
     Args:
         path: the file.
@@ -132,20 +195,18 @@ def read_image(path: Path | str) -> NDArray[np.uint8]:
     path = Path(path)
     raw = _head(path, -1)
     png = raw[:1] == _PNG[:1]
-    if not (_png_is_whole(raw, path) if png else _jpeg_is_whole(raw)):
+    whole = _png_is_whole(raw, path) if png else _jpeg_is_whole(raw)
+    why = ""
+    try:
+        bgr = _decode(raw) if whole else None if png else _without_end(raw)
+    except cv2.error as e:
+        bgr, why = None, f": {e.err}"
+    if bgr is None and not whole and not why:
         raise FrameError(
             f"{path} is cut off: {len(raw)} bytes without an end of image",
             kind="truncated_image",
             fix="fetch it again",
         )
-    try:
-        bgr = cv2.imdecode(
-            np.frombuffer(raw, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-        )
-    except cv2.error as e:  # more pixels than OpenCV's limit, for one
-        bgr, why = None, f": {e.err}"
-    else:
-        why = ""
     if bgr is None:
         raise FrameError(
             f"{path} has the marks of an image, but OpenCV can't decode it{why}",

@@ -1,70 +1,22 @@
-"""Samples and splits of the defect task, and everything that can be wrong with its data."""
+"""Samples of the defect task: splits, crops, sequences, references, and bad files."""
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
+from defect_folders import DAMAGED, MULTI, NOMINAL, many, picture, write
 
 from robollm.core.errors import ConfigError, FrameError
-from robollm.data import armbench_defects as files
 from robollm.data import armbench_identification as identification
-from robollm.data import jpeg
-from robollm.data.armbench_defects_scan import (
-    read_products,
-    read_split,
-    scan_images,
-    split_inducts,
-    worst,
-)
+from robollm.data.armbench_defects_scan import read_products
 from robollm.data.problems import Problems
 from robollm.train.defects.data import DefectData
 from robollm.train.engine.draws import Draw, Void, collate
-
-MULTI, NOMINAL, DAMAGED = 0, 1, 2
-GREEN, BLUE = (20, 200, 30), (20, 30, 200)
-
-
-def picture(inner=GREEN, hw=(40, 60), box=(10, 5, 50, 35)):
-    """A blue picture with a box of one colour, as JPEG."""
-    rgb = np.full((*hw, 3), BLUE, np.uint8)
-    x1, y1, x2, y2 = box
-    rgb[y1:y2, x1:x2] = inner
-    return jpeg.encode(rgb, quality=98)
-
-
-def write(folder, inducts, *, val=(), test=("9" * 21,), box=(10, 5, 50, 35), **more):
-    """Write inducts -> labels of their images; `more` goes into every annotation."""
-    root = folder / files.IMAGE_ROOT
-    note = {"box": list(box), "polygons": [[10, 5, 49, 5, 49, 34, 10, 34]], **more}
-    for induct, labels in inducts.items():
-        rows = [(picture(), {"label": files.LABELS[label], **note}) for label in labels]
-        files.write_images(root, induct, rows)
-    train = [one for one in inducts if one not in (*val, *test)]
-    files.write_lists(root, {"train": train, "val": list(val), "test": list(test)})
-    if not val:
-        (root / "val.csv").unlink()
-    return root
-
-
-def many(count=30):
-    """Inducts of 1 to 3 images; two of three are nominal."""
-    return {
-        f"{n:021d}": [(MULTI, NOMINAL, NOMINAL, DAMAGED, NOMINAL, NOMINAL)[n % 6]] * (1 + n % 3)
-        for n in range(count)
-    }
 
 
 def colour(image):
     """The middle pixel of a (3, S, S) image."""
     return image[:, image.shape[1] // 2, image.shape[2] // 2].tolist()
-
-
-def annotation(root, induct, k, change):
-    file = root / "data" / induct / f"{induct}_{k}.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
-    return file
 
 
 # splits
@@ -88,49 +40,6 @@ def test_a_validation_list_is_taken_as_it_is(tmp_path):
     write(tmp_path, many(), val=ids[3:7])
     assert set(DefectData(str(tmp_path), "val", size=16).inducts) == set(ids[3:7])
     assert set(DefectData(str(tmp_path), "train", size=16).inducts) == {*ids[:3], *ids[7:]}
-
-
-def test_the_split_does_not_depend_on_the_order_of_the_list():
-    labels = {f"{n}": files.LABELS[n % 3] for n in range(45)}
-    train, val = split_inducts(labels, 0.2, 4)
-    assert (len(train), len(val)) == (36, 9)
-    backwards = split_inducts(dict(reversed(labels.items())), 0.2, 4)
-    assert [sorted(part) for part in backwards] == [sorted(train), sorted(val)]
-    assert split_inducts({"1": files.NOMINAL}, 0.5, 0) == (["1"], [])
-
-
-@pytest.mark.parametrize("name", ["train", "val"])
-def test_an_induct_in_two_splits_is_refused_with_its_id(tmp_path, name):
-    root = write(tmp_path, many(8), val=[f"{1:021d}"])
-    both = f"{1 if name == 'val' else 4:021d}"
-    with (root / "test.csv").open("a") as f:
-        f.write(f"{both}\n")
-    with pytest.raises(ConfigError, match=rf"induct {both} is in {name}\.csv and in test\.csv"):
-        read_split(root, "train", Problems())
-
-
-def test_an_induct_that_is_listed_twice_is_read_once(tmp_path):
-    root = write(tmp_path, many(8))
-    with (root / "train.csv").open("a") as f:
-        f.write(f"{2:021d}\n")
-    problems = Problems()
-    ids, final = read_split(root, "train", problems)
-    assert len(ids) == 8
-    assert not final
-    assert problems.counts == {"repeated_induct": 1}
-
-
-@pytest.mark.parametrize(
-    ("labels", "want"),
-    [
-        ([NOMINAL, NOMINAL], NOMINAL),
-        ([NOMINAL, DAMAGED, NOMINAL], DAMAGED),
-        ([MULTI, DAMAGED, DAMAGED, NOMINAL], DAMAGED),
-        ([DAMAGED, MULTI], MULTI),
-    ],
-)
-def test_the_label_of_an_induct_is_its_worst(labels, want):
-    assert worst([files.LABELS[n] for n in labels]) == files.LABELS[want]
 
 
 # crops
@@ -160,63 +69,7 @@ def test_what_is_outside_of_the_polygons_gets_the_mean_colour(tmp_path):
     assert image[1, :, :15].min() > 150
 
 
-def test_a_box_of_zeros_is_the_whole_image_and_one_beyond_the_border_is_clipped(tmp_path):
-    root = write(tmp_path, {"1": [NOMINAL] * 2, "2": [NOMINAL]}, box=(0, 0, 0, 0))
-    annotation(root, "1", 1, {"box": [40, 20, 90, 99]})
-    problems = Problems()
-    found = scan_images(root, ["1", "2"], problems)
-    assert [i.box for i in found["1"]] == [None, (40, 20, 60, 40)]
-    assert "[40, 20, 90, 99] is not within the image of 60x40 px" in problems.lines()[0]
-    assert "(outside_box, clipped)" in problems.lines()[0]
-
-
-def test_the_box_is_that_of_the_polygons_where_there_is_none(tmp_path):
-    root = write(tmp_path, {"1": [NOMINAL] * 2})
-    for k, polygons in enumerate(([[4.5, 3, 9, 3, 9, 8.2], [20, 5, 22, 5, 22, 6]], [])):
-        file = root / "data" / "1" / f"1_{k}.json"
-        file.write_text(json.dumps({"label": "nominal", "polygons": polygons}))
-    problems = Problems()
-    assert [i.box for i in scan_images(root, ["1"], problems)["1"]] == [(4, 3, 22, 9), None]
-    assert problems.counts == {"no_box": 1}
-
-
 # bad data
-
-
-def test_every_kind_of_bad_file_is_named_counted_and_skipped(tmp_path):
-    root = write(tmp_path, {"1": [NOMINAL] * 9, "2": [MULTI]}, test=["8"])
-    folder = root / "data" / "1"
-    (folder / "1_0.json").write_text('{\n "label": "nominal",\n "box": [1, 2,\n}')
-    (folder / "1_1.jpg").unlink()
-    (folder / "1_2.jpg").write_bytes(b"<html>not found</html>")
-    (folder / "1_3.json").write_text('{"box": [0, 0, 0, 0]}')
-    (folder / "1_4.json").unlink()
-    annotation(root, "1", 5, {"label": "open"})
-    annotation(root, "1", 6, {"box": [60, 5, 70, 35]})
-    annotation(root, "1", 7, {"box": [30, 5, 20, 35]})
-    (root / "data" / "5").mkdir()
-    problems = Problems()
-    found = scan_images(root, ["1", "2", "3", "5"], problems)
-    assert [i.path.stem for i in found["1"]] == ["1_8"]
-    assert list(found) == ["1", "2"]
-    assert problems.counts == {
-        "bad_box": 1, "bad_json": 1, "corrupt_image": 1, "empty_induct": 1, "missing_image": 1,
-        "missing_induct": 1, "no_annotation": 1, "no_label": 1, "outside_box": 1,
-        "unknown_label": 1,
-    }  # fmt: skip
-    lines = "\n".join(problems.lines())
-    for seen in ("1_0.json:4: not readable JSON", "induct 3: there is no", "label 'open', want one",
-                 "1_1.jpg can't be read", "1_7.json: the box is [30, 5, 20, 35]"):  # fmt: skip
-        assert seen in lines
-
-
-def test_a_json_file_that_is_no_text_or_a_list_is_bad(tmp_path):
-    root = write(tmp_path, {"1": [NOMINAL] * 2})
-    (root / "data" / "1" / "1_0.json").write_bytes(b"\xff\xfe\x00")
-    (root / "data" / "1" / "1_1.json").write_text("[1]")
-    problems = Problems()
-    assert scan_images(root, ["1"], problems) == {}
-    assert problems.counts == {"bad_json": 1, "empty_induct": 1, "no_label": 1}
 
 
 def test_a_folder_without_anything_usable_is_refused(tmp_path):
@@ -284,6 +137,26 @@ def test_a_frame_that_can_not_be_read_is_absent_and_noted(tmp_path):
     for k in (0, 2):
         (folder / f"1_{k}.jpg").write_bytes(b"")
     assert isinstance(data[0], Void)
+
+
+def test_training_always_draws_a_frame_that_carries_the_label(tmp_path):
+    root = write(tmp_path, {"1": [NOMINAL] * 9 + [DAMAGED]}, val=["7"])
+    data = DefectData(str(tmp_path), size=16, frames=2)
+    rng = np.random.default_rng(0)
+    seen = set()
+    for _ in range(30):
+        sample = data.load(0, rng)["data_samples"]
+        assert sample["frame_labels"] == [NOMINAL, DAMAGED]
+        seen.add(sample["images"][0])
+    assert len(seen) > 5
+    assert DefectData(str(tmp_path), size=16, frames=3).load(0, None)["data_samples"] == {
+        "label": DAMAGED, "induct": "1", "induct_labels": [NOMINAL, DAMAGED],
+        "images": ["1_0", "1_4", "1_9"], "frame_labels": [NOMINAL, NOMINAL, DAMAGED],
+    }  # fmt: skip
+    (root / "data" / "1" / "1_9.jpg").write_bytes(b"")
+    with pytest.raises(FrameError, match=r"1_9\.jpg is empty"):
+        data.load(0, rng)
+    assert data.load(0, None)["data_samples"]["label"] == DAMAGED
 
 
 # references

@@ -8,7 +8,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import DATASETS, METRICS, MODELS
 
-from robollm.core.errors import ConfigError
+from robollm.core.errors import ConfigError, TrainingError
 from robollm.data import armbench_defects as files
 from robollm.data import jpeg
 from robollm.train.beit3.encoder import Beit3Encoder
@@ -24,10 +24,11 @@ from robollm.train.model import normalise
 MULTI, NOMINAL, DAMAGED = 0, 1, 2
 
 
-def row(induct, label, *probabilities):
-    """One image's prediction."""
+def row(induct, label, *probabilities, others=()):
+    """One image's prediction; `others`: the labels of the induct's other images."""
     return {
         "induct": induct, "label": label, "probabilities": np.array(probabilities),
+        "induct_labels": sorted({label, *others}), "images": [f"{induct}_0"],
         "frame_labels": [label], "frame_probabilities": np.array([probabilities]),
         "sequence": False,
     }  # fmt: skip
@@ -41,10 +42,10 @@ def figures(rows):
 
 
 ROWS = [
-    row("a", MULTI, 0.7, 0.2, 0.1),  # found
-    row("a", NOMINAL, 0.1, 0.8, 0.1),  # found
-    row("b", MULTI, 0.2, 0.3, 0.5),  # taken for the other defect
-    row("b", DAMAGED, 0.1, 0.6, 0.3),  # missed
+    row("a", MULTI, 0.7, 0.2, 0.1, others=[NOMINAL]),  # found
+    row("a", NOMINAL, 0.1, 0.8, 0.1, others=[MULTI]),  # found
+    row("b", MULTI, 0.2, 0.3, 0.5, others=[DAMAGED]),  # taken for the other defect
+    row("b", DAMAGED, 0.1, 0.6, 0.3, others=[MULTI]),  # missed
     row("c", NOMINAL, 0.5, 0.4, 0.1),  # false alarm
     row("d", NOMINAL, 0.1, 0.7, 0.2),  # found
     row("e", DAMAGED, 0.0, 0.1, 0.9),  # found
@@ -86,14 +87,33 @@ def test_the_figures_per_induct_take_any_image():
 def test_a_sequence_counts_once_pooled_and_its_frames_one_by_one():
     sequence = {
         "induct": "a", "label": DAMAGED, "probabilities": np.array([0.1, 0.8, 0.1]),
-        "frame_labels": [NOMINAL, DAMAGED],
+        "induct_labels": [NOMINAL, DAMAGED], "frame_labels": [NOMINAL, DAMAGED],
         "frame_probabilities": np.array([[0.1, 0.8, 0.1], [0.1, 0.2, 0.7]]), "sequence": True,
     }  # fmt: skip
     single = {**row("b", NOMINAL, 0.1, 0.8, 0.1), "sequence": True}
     found = figures([sequence, single])
     assert found["sequence_package_defect_recall"] == 0
-    assert found["induct_package_defect_recall"] == found["package_defect_recall"] == 1
-    assert (found["images"], found["inducts"]) == (3, 2)
+    assert found["induct_package_defect_recall"] == found["frame_package_defect_recall"] == 1
+    assert (found["frames"], found["inducts"]) == (3, 2)
+    assert not {"images", "accuracy", "package_defect_recall"} & set(found)
+
+
+def test_an_induct_is_what_all_of_its_images_are_and_not_only_those_shown():
+    shown = {**row("a", NOMINAL, 0.1, 0.8, 0.1, others=[DAMAGED]), "sequence": True}
+    shown["label"] = DAMAGED
+    found = figures([shown, {**row("b", NOMINAL, 0.1, 0.8, 0.1), "sequence": True}])
+    assert found["induct_package_defect_recall"] == found["induct_combined_recall"] == 0
+    assert found["sequence_combined_recall"] == 0
+    assert np.isnan(found["frame_combined_recall"])
+    assert found["frame_accuracy"] == 1
+
+
+@pytest.mark.parametrize("key", ["probabilities", "frame_probabilities"])
+def test_a_probability_that_is_no_number_stops_with_the_sample_named(key):
+    bad = row("a", NOMINAL, 0.1, 0.8, 0.1)
+    bad[key] = bad[key] * np.nan
+    with pytest.raises(TrainingError, match=r"induct a, images a_0, are .*nan"):
+        figures([row("b", NOMINAL, 0.1, 0.8, 0.1), bad])
 
 
 def test_what_does_not_occur_is_nan_and_left_out_of_the_mean():
@@ -178,7 +198,8 @@ def accuracy(encoder, head, data):
     metric.process(batch, head.predict(encoder, normalise(batch["inputs"]), batch["data_samples"]))
     encoder.train()
     head.train()
-    return metric.compute_metrics(metric.results)["accuracy"]
+    found = metric.compute_metrics(metric.results)
+    return found["accuracy" if data[0]["inputs"]["present"].shape[0] == 1 else "frame_accuracy"]
 
 
 @pytest.mark.parametrize("frames", [1, 2])

@@ -1,4 +1,4 @@
-"""The product's reference picture beside the crop.
+"""The product's reference picture beside the crop. Ours: the thesis has the crop alone.
 
 ARMBench's defect images don't name products: without `truth.jsonl` or picks of the same ids this is
 the plain model, and the run says so.

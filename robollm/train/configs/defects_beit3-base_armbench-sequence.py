@@ -1,4 +1,7 @@
-"""All images of an induct together: features pooled over time, and each image's own label."""
+"""Up to 4 images of an induct together, pooled over time, and each image's own label.
+
+Ours: the thesis looks at single images.
+"""
 
 _base_ = "defects_beit3-base_armbench.py"
 

@@ -1,5 +1,6 @@
-"""RoboLLM-L; see the base config.
+"""RoboLLM-L; see the base config, whose settings it has: the thesis names no others.
 
+BEiT-3's own classification takes layer decay .8 and drop path .25 for Large.
 Init with a published BEiT-3 file: --init beit3_large_patch16_224.pth
 """
 

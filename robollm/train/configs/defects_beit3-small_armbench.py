@@ -1,4 +1,4 @@
-"""Trains on two CPU cores in minutes.
+"""Trains on two CPU cores in minutes. What it changes is ours.
 
 From random weights small patches and light augmentation learn faster. To begin with a detector's
 encoder (--init), set its variant, patch and size.

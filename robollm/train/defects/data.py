@@ -55,11 +55,12 @@ class DefectData(TaskData):
 
     A sample's `inputs` are `images` (T, 3, S, S) uint8 RGB, `present` (T,) bool, and with
     `reference` also `reference` (3, S, S) uint8 and `has_reference` () bool. What is absent is 0.
-    Its `data_samples` are a dict: `label`, `induct`, `images` (names of those present, in order of
-    time), `frame_labels` (of those). Labels are indices of `LABELS`.
+    Its `data_samples` are a dict: `label`, `induct`, `induct_labels` (those of all images of the
+    induct, ascending), `images` (names of those present, in order of time), `frame_labels` (of
+    those). Labels are indices of `LABELS`.
 
-    Validation is `val.csv` if there is one; else a share of the inducts of `train.csv`, each label
-    by itself, the same for the same seed. An induct is never in two splits.
+    Validation is `val.csv` if there is one; else about a share of the inducts of `train.csv`, the
+    same for the same seed (`split_inducts`). An induct is never in two splits.
 
     Args:
         data_root: folder that holds `armbench-defects-image-0.1`.
@@ -71,8 +72,8 @@ class DefectData(TaskData):
         frames: most images of an induct in a sample. 1: every image is a sample with its own
             label. More: every induct is one, its label the worst of all its images (any defect
             over nominal, the more frequent of two defects, a tie to the first of `LABELS`).
-            Of an induct with more images, training sees a random choice, evaluation images
-            evenly spread over time.
+            Of an induct with more images, training sees a random choice, of which at least one
+            carries the label, evaluation images evenly spread over time, whatever they show.
         reference: give the product's reference picture, too: a random one in training, the
             first in evaluation.
         drop_reference: chance that training leaves it out, so that the model learns to do without.
@@ -129,6 +130,10 @@ class DefectData(TaskData):
         self.problems.refuse_if_empty(
             len(self._items), f"{self.root}, split {split}", "check the folder and its lists"
         )
+        self._induct_labels = {
+            induct: sorted({LABELS.index(image.label) for image in images})
+            for induct, images in found.items()
+        }
         self.labels = np.array([self._label(item) for item in self._items], np.int64)
         ids = {induct: number for number, induct in enumerate(found)}
         self.groups = np.array([ids[item[0].induct] for item in self._items], np.int64)
@@ -159,10 +164,12 @@ class DefectData(TaskData):
         """See `TaskData.load`. Of a sequence, what can't be read is absent, and noted.
 
         Raises:
-            FrameError: if no image of the sample can be used.
+            FrameError: if no image of the sample can be used; in training, none with its label.
         """
         problems: list[Problem] = []
-        shown = self._shown(self._items[index], rng, problems)
+        label = LABELS[self.labels[index]]
+        chosen = self._choice(self._items[index], label, rng)
+        shown = self._shown(chosen, "" if rng is None else label, rng, problems)
         images = torch.zeros(self._frames, 3, self._view.size, self._view.size, dtype=torch.uint8)
         for place, (_, pixels) in enumerate(shown):
             images[place] = pixels
@@ -177,6 +184,7 @@ class DefectData(TaskData):
             "data_samples": {
                 "label": int(self.labels[index]),
                 "induct": first.induct,
+                "induct_labels": self._induct_labels[first.induct],
                 "images": [image.path.stem for image, _ in shown],
                 "frame_labels": [LABELS.index(image.label) for image, _ in shown],
             },
@@ -184,27 +192,51 @@ class DefectData(TaskData):
             "problems": problems,
         }
 
+    def _choice(
+        self, item: Sequence[Image], label: str, rng: np.random.Generator | None
+    ) -> list[Image]:
+        """The images of a sample that are to be shown."""
+        if len(item) <= self._frames:
+            return list(item)
+        if rng is None:
+            chosen = np.linspace(0, len(item) - 1, self._frames).round().astype(int)
+        else:
+            chosen = rng.choice(len(item), self._frames, replace=False)
+            if not any(item[i].label == label for i in chosen):
+                carriers = [i for i, image in enumerate(item) if image.label == label]
+                chosen[0] = rng.choice(carriers)
+        return [item[i] for i in sorted(chosen)]
+
     def _shown(
-        self, item: Sequence[Image], rng: np.random.Generator | None, problems: list[Problem]
+        self,
+        item: Sequence[Image],
+        wanted: str,
+        rng: np.random.Generator | None,
+        problems: list[Problem],
     ) -> list[tuple[Image, Tensor]]:
-        """The images of a sample that can be read.
+        """The images that can be read.
+
+        Args:
+            item: those to be read.
+            wanted: a label that has to be among them; "": any.
+            rng: see `load`.
+            problems: gets those that can't.
 
         Raises:
-            FrameError: if none can.
+            FrameError: if there is none, or none with the wanted label.
         """
-        if len(item) > self._frames:
-            spread = np.linspace(0, len(item) - 1, self._frames).round().astype(int)
-            chosen = rng.choice(len(item), self._frames, replace=False) if rng else spread
-            item = [item[i] for i in sorted(chosen)]
         shown: list[tuple[Image, Tensor]] = []
-        for place, image in enumerate(item, start=1):
+        missed: FrameError | None = None
+        for image in item:
             try:
                 shown.append((image, _chw(self._view(self._cut(image), rng))))
             except FrameError as e:
-                if place == len(item) and not shown:
-                    raise
+                if wanted in ("", image.label):
+                    missed = e
                 where = f"induct {image.induct}"
                 problems.append(Problem(e.kind, where, e.what, "frame left out"))
+        if missed and not any(wanted in ("", image.label) for image, _ in shown):
+            raise missed
         return shown
 
     def _cut(self, image: Image) -> NDArray[np.uint8]:

@@ -10,7 +10,7 @@ from mmengine.evaluator import BaseMetric
 from mmengine.registry import METRICS
 from numpy.typing import NDArray
 
-from robollm.core.errors import ConfigError
+from robollm.core.errors import ConfigError, TrainingError
 from robollm.data.armbench_defects import LABELS, NOMINAL
 from robollm.train.defects.scores import auc, rates, recall_at
 
@@ -45,18 +45,18 @@ class Calls:
         said = eye[probabilities.argmax(axis=1)]
         return cls(said, eye[labels], probabilities, 1 - probabilities[:, NORMAL])
 
-    def any_of(self, groups: NDArray[np.int64]) -> Calls:
-        """Of groups: a defect is called, or is there, if it is in any member; scores: the highest.
+    def any_of(self, groups: NDArray[np.int64], true: NDArray[np.bool_]) -> Calls:
+        """Of groups: a defect is called if it is in any member; scores: the highest.
 
         Args:
             groups: (N,) numbers from 0, each of them there.
+            true: (M, 3) bool, the labels in each group, of more than its members here.
         """
-        count = 1 + int(groups.max())
-        said, true = (np.zeros((count, len(LABELS)), bool) for _ in range(2))
+        count = len(true)
+        said, true = np.zeros((count, len(LABELS)), bool), true.copy()
         scores = np.full((count, len(LABELS)), -np.inf)
         combined = np.full(count, -np.inf)
         np.logical_or.at(said, groups, self._said)
-        np.logical_or.at(true, groups, self._true)
         np.maximum.at(scores, groups, self._scores)
         np.maximum.at(combined, groups, self._combined)
         for calls in (said, true):
@@ -91,19 +91,34 @@ class DefectMetric(BaseMetric):  # type: ignore[misc]
     Names: `multi_pick_`, `package_defect_` or `combined_` (any defect against nominal), then
     `precision`, `recall`, `fpr` (of the most probable class), `auc`, `recall@fpr0.01` and
     `recall@fpr0.05` (of the scores: the defect's probability, combined 1 - p(nominal)); and
-    `mean_recall` (of the three classes, those that occur), `accuracy`, `images`, `inducts`.
-    Without a prefix: per image. `induct_`: per induct, any image. `sequence_`: of the pooled
-    output against the induct's label, if the samples are sequences. nan: there is no such thing
-    to count.
+    `mean_recall` (of the three classes, those that occur), `accuracy`. Without a prefix: per image.
+    `induct_`: per induct; called: in any image that was shown; true: in any image of the induct,
+    shown or not. Counts: `images` and `inducts`.
+
+    If the samples are sequences: `sequence_`: of the pooled output against the induct's label;
+    `frame_` instead of no prefix, and `frames` instead of `images`: of the images that were shown,
+    a selection, so not to be compared with figures per image. nan: there is no such thing to count.
     """
 
     def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
-        """Keep what is needed of a batch."""
+        """Keep what is needed of a batch.
+
+        Raises:
+            TrainingError: for a probability that is not a number.
+        """
         for one in data_samples:
+            for found in (one["probabilities"], one["frame_probabilities"]):
+                if not np.isfinite(found).all():
+                    raise TrainingError(
+                        f"the probabilities of induct {one['induct']}, images "
+                        f"{', '.join(one['images'])}, are {np.asarray(found).tolist()}",
+                        fix="lower the learning rate, or look at the weights and these images",
+                    )
             self.results.append(
                 {
                     "induct": one["induct"],
                     "label": one["label"],
+                    "induct_labels": list(one["induct_labels"]),
                     "probabilities": np.asarray(one["probabilities"], np.float64),
                     "frame_labels": list(one["frame_labels"]),
                     "frames": np.asarray(one["frame_probabilities"], np.float64),
@@ -120,18 +135,22 @@ class DefectMetric(BaseMetric):  # type: ignore[misc]
         if not results:
             raise ConfigError("no defect was predicted", fix="check the validation data")
         names = [r["induct"] for r in results for _ in r["frame_labels"]]
-        _, groups = np.unique(names, return_inverse=True)
+        ids, groups = np.unique(names, return_inverse=True)
         images = Calls.of_images(
             np.concatenate([r["frames"] for r in results]),
             np.array([label for r in results for label in r["frame_labels"]], np.int64),
         )
-        inducts = images.any_of(np.asarray(groups, np.int64))
-        out = images.figures()
+        whole = {r["induct"]: r["induct_labels"] for r in results}
+        true = np.array([[c in whole[one] for c in range(len(LABELS))] for one in ids])
+        inducts = images.any_of(np.asarray(groups, np.int64), true)
+        sequence = any(r["sequence"] for r in results)
+        out = {f"frame_{k}" if sequence else k: v for k, v in images.figures().items()}
         out |= {f"induct_{k}": v for k, v in inducts.figures().items()}
-        if any(r["sequence"] for r in results):
+        if sequence:
             sequences = Calls.of_images(
                 np.stack([r["probabilities"] for r in results]),
                 np.array([r["label"] for r in results], np.int64),
             )
             out |= {f"sequence_{k}": v for k, v in sequences.figures().items()}
-        return {**out, "images": float(len(names)), "inducts": float(1 + groups.max())}
+        out["frames" if sequence else "images"] = float(len(names))
+        return {**out, "inducts": float(len(ids))}
