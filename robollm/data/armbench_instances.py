@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from robollm.core.errors import ConfigError
 from robollm.data.armbench_segmentation import read_split
@@ -24,7 +25,7 @@ class Instance:
         id: of the annotation, as the file has it.
         category: its name, as the file's `categories` has it.
         box: (x1, y1, x2, y2), source px, inside the image.
-        segmentation: polygons [[x1, y1, x2, y2, ...], ...] in px, or run lengths
+        segmentation: polygons, each (2 n,) float32 of x1, y1, x2, y2, ... in px, or run lengths
             {"size": [height, width], "counts": ...}.
         area: of the mask, px.
         crowd: whether it stands for several objects that were not told apart.
@@ -33,7 +34,7 @@ class Instance:
     id: int | str
     category: str
     box: tuple[float, float, float, float]
-    segmentation: list[list[float]] | dict[str, Any]
+    segmentation: list[NDArray[np.float32]] | dict[str, Any]
     area: float
     crowd: bool
 
@@ -75,7 +76,7 @@ def read_instances(
     Raises:
         ConfigError: if it is no COCO file.
     """
-    data = read_split(file)
+    data = read_split(file, _compact)
     folder = file.parent / "images" if images is None else images
     entries = _image_entries(file, data["images"], folder, problems)
     lost = {_key(e.get("id")) for e in data["images"] if isinstance(e, dict)} - set(entries)
@@ -150,7 +151,8 @@ def _instance(
     if not counted:
         problems.note("empty_segmentation", where, f"has the segmentation {mask!r:.60}")
         return None
-    if not _sound(mask, hw):
+    fits = _fits(mask, hw) if isinstance(mask, dict) else isinstance(mask, tuple)
+    if not fits:
         problems.note(
             "bad_segmentation",
             where,
@@ -158,9 +160,10 @@ def _instance(
             f"lengths of {hw[0]}x{hw[1]} px",
         )
         return None
+    read = mask if isinstance(mask, dict) else list(mask)
     area = row.get("area")
     size = float(area) if isinstance(area, int | float) else (box[2] - box[0]) * (box[3] - box[1])
-    return Instance(row.get("id", -1), category, box, mask, size, bool(row.get("iscrowd", 0)))
+    return Instance(row.get("id", -1), category, box, read, size, bool(row.get("iscrowd", 0)))
 
 
 def _clipped(
@@ -186,15 +189,33 @@ def _clipped(
     return None if gone else inside
 
 
-def _sound(mask: Any, hw: tuple[int, int]) -> bool:
-    if isinstance(mask, dict):
-        return list(mask.get("size", ())) == list(hw) and isinstance(mask["counts"], str | list)
-    if not isinstance(mask, list):
-        return False
-    return all(
-        isinstance(p, list)
-        and len(p) >= 6
-        and len(p) % 2 == 0
-        and all(isinstance(v, int | float) and np.isfinite(v) for v in p)
-        for p in mask
-    )
+def _fits(mask: dict[str, Any], hw: tuple[int, int]) -> bool:
+    size = mask.get("size")
+    return isinstance(size, list) and size == list(hw) and isinstance(mask["counts"], str | list)
+
+
+def _compact(row: dict[str, Any]) -> dict[str, Any]:
+    """Sound polygons become a tuple of arrays: ARMBench's would take gigabytes as Python's numbers.
+
+    What isn't sound stays as it is, and is named later.
+    """
+    mask = row.get("segmentation")
+    polygons = _polygons(mask) if isinstance(mask, list) else None
+    return row if polygons is None else {**row, "segmentation": polygons}
+
+
+def _polygons(mask: list[Any]) -> tuple[NDArray[np.float32], ...] | None:
+    out = []
+    for polygon in mask:
+        try:
+            points = np.asarray(polygon)
+        except ValueError:  # lists of different lengths
+            return None
+        if points.dtype.kind not in "iuf" or points.ndim != 1 or len(points) < 6 or len(points) % 2:
+            return None
+        with np.errstate(over="ignore"):
+            points = points.astype(np.float32)
+        if not np.isfinite(points).all():
+            return None
+        out.append(points)
+    return tuple(out)

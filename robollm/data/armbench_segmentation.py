@@ -9,7 +9,7 @@ lengths. Extra keys of ours (`visibility`, `amodal_bbox`, ...) are ignored by CO
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -207,14 +207,20 @@ class SplitWriter:
                 part.unlink(missing_ok=True)
 
 
-def read_split(file: Path) -> dict[str, Any]:
+def read_split(
+    file: Path, change: Callable[[dict[str, Any]], dict[str, Any]] | None = None
+) -> dict[str, Any]:
     """Read one COCO file.
+
+    Args:
+        file: `SPLIT.json` or `SPLIT-rle.json`.
+        change: gets every JSON object as soon as it has been read; gives what takes its place.
 
     Raises:
         ConfigError: if it is not one; says which key is missing.
     """
     try:
-        data = json.loads(file.read_bytes())
+        data = json.loads(file.read_bytes(), object_hook=change)
     except (OSError, ValueError) as e:
         raise ConfigError(f"{file} is not readable JSON: {e}", fix="fetch it again") from e
     want = {"images", "annotations", "categories"}

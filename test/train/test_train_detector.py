@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from mmengine.registry import METRICS
+from mmengine.structures import InstanceData
 from torch import nn
 from tote_models import batch_of, built, found_in, losses_of, tiny, train
 from tote_scenes import HW, write_totes
@@ -22,6 +23,8 @@ from robollm.train.detector.speed import speed_up
 
 ops.prepare()
 from mmcv.ops import RoIAlign  # noqa: E402
+from mmdet.structures import DetDataSample  # noqa: E402
+from mmdet.structures.mask import BitmapMasks  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -212,23 +215,36 @@ def test_the_fast_detector_has_the_weights_of_the_slow_one_and_finds_the_same(ro
         torch.testing.assert_close(a[0], b[0], rtol=1e-4, atol=1e-4)
 
 
+def masked(masks: np.ndarray) -> InstanceData:
+    return InstanceData(masks=BitmapMasks(masks, *masks.shape[1:]))
+
+
+def test_the_dense_loss_teaches_nothing_where_an_ignored_instance_lies_on_top():
+    masks = np.zeros((3, 32, 48), np.uint8)
+    masks[0] = 1  # a tote
+    masks[1, 0:16, 0:16] = 1  # ignored: cells 0 and 1 of two rows
+    masks[2, 0:8, 0:8] = 1  # an object on it
+    sample = DetDataSample(gt_instances=masked(masks[[0, 2]]), ignored_instances=masked(masks[1:2]))
+    torch.manual_seed(0)
+    head = DenseHead(4, 8)
+    level = torch.randn(1, 4, 4, 6, requires_grad=True)
+    sum(head.loss(level, [sample]).values()).backward()
+    taught = level.grad[0].abs().sum(0) > 0
+    want = torch.ones(4, 6, dtype=torch.bool)
+    want[0, 1] = want[1, 0] = want[1, 1] = False
+    assert torch.equal(taught, want)
+
+
 def test_the_dense_loss_is_the_loop():
-    class Masks:
-        masks = np.zeros((3, 32, 48), np.uint8)
-
-    Masks.masks[0, :, :] = 1  # under the others, though it comes first
-    Masks.masks[1, 0:16, 0:24] = 1
-    Masks.masks[2, 8:24, 16:40] = 1
-
-    class Sample:
-        class gt_instances:  # noqa: N801
-            masks = Masks
-
+    masks = np.zeros((3, 32, 48), np.uint8)
+    masks[0, :, :] = 1  # under the others, though it comes first
+    masks[1, 0:16, 0:24] = 1
+    masks[2, 8:24, 16:40] = 1
     torch.manual_seed(0)
     head = DenseHead(4, 8)
     level = torch.randn(1, 4, 4, 6)
     with torch.no_grad():
-        got = head.loss(level, [Sample])
+        got = head.loss(level, [DetDataSample(gt_instances=masked(masks))])
     labels = np.full((4, 6), 0)
     # 2 and 3 are of equal size: the later lies on top
     labels[0:2, 0:3], labels[1:3, 2:5] = 1, 2

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mmengine.registry import METRICS, MODELS
-from tote_models import ALL, batch_of, built, config, losses_of
+from mmengine.registry import METRICS, PARAM_SCHEDULERS
+from tote_models import ALL, assembled, batch_of, built, config, losses_of
 from tote_scenes import HW, write_totes
 
 
@@ -16,7 +16,7 @@ from tote_scenes import HW, write_totes
 def test_every_config_builds(name):
     cfg = config(name)
     with torch.device("meta"):
-        model = MODELS.build(cfg.model)
+        model = assembled(cfg)
     kinds = {"two-class": "two", "object": "object", "armbench": "agnostic"}
     classes = next(c for word, c in kinds.items() if word in name)
     heads = [*model.roi_head.bbox_head, *model.roi_head.mask_head]
@@ -42,18 +42,40 @@ def test_there_is_a_config_of_each_size_and_both_kinds_of_classes():
 def test_the_base_recipe_is_vitdets_and_robollms():
     cfg = config("cascade-mask-rcnn_beit3-base_armbench.py")
     with torch.device("meta"):
-        model = MODELS.build(cfg.model)
+        model = assembled(cfg)
     settings = model.backbone.encoder.settings
     assert (settings.window, settings.global_blocks) == (14, (2, 5, 8, 11))
     stds = [h.bbox_coder.stds for h in model.roi_head.bbox_head]
     weights = ((10, 10, 5, 5), (20, 20, 10, 10), (30, 30, 15, 15))
     assert np.allclose(stds, 1 / np.array(weights))
     assert [c.assigner.pos_iou_thr for c in cfg.model.train_cfg.rcnn] == [0.5, 0.6, 0.7]
+    assert {h.loss_bbox.type for h in cfg.model.roi_head.bbox_head} == {"L1Loss"}
+    assert cfg.model.roi_head.stage_loss_weights == [1 / 3] * 3
     assert cfg.optim_wrapper.optimizer.lr == 2e-4
     assert (cfg.train_cfg.max_epochs, cfg.select.patience) == (50, 5)
     assert config("cascade-mask-rcnn_beit3-large_armbench.py").optim_wrapper.paramwise_cfg == {
         "layer_decay": 0.8
     }
+
+
+@pytest.mark.parametrize("size", ["base", "large"])
+def test_the_rate_falls_before_early_stopping_could_end_the_run(size):
+    cfg = config(f"cascade-mask-rcnn_beit3-{size}_armbench.py")
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    steps, rates = 2000, []
+    made = [
+        PARAM_SCHEDULERS.build({"end": steps, **one, "optimizer": optimizer})
+        for one in cfg.param_scheduler
+    ]
+    for _ in range(steps):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        for one in made:
+            one.step()
+    assert rates[0] == pytest.approx(0.001)
+    assert max(rates) == pytest.approx(0.96, abs=0.01)
+    assert rates[steps // 2] == pytest.approx(0.5, abs=0.01)
+    assert rates[-1] < 1e-5
 
 
 @pytest.fixture(scope="module")

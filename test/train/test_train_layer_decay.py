@@ -8,6 +8,7 @@ from mmengine.registry import MODELS, OPTIM_WRAPPER_CONSTRUCTORS
 from torch import nn
 
 from robollm.core.errors import ConfigError
+from robollm.train.adapters.multiway import attach, freeze
 from robollm.train.engine.layer_decay import LayerDecay, layer_of
 
 
@@ -16,6 +17,16 @@ def test_layers_are_counted_from_the_input():
     assert [layer_of(n, 4) for n in [*names, "blocks.3.mlp.fc1.weight", "norm.weight"]] == [
         0, 0, 0, 1, 4, 5,
     ]  # fmt: skip
+
+
+def test_adapters_have_the_full_rate_in_every_block():
+    encoder = MODELS.build({"type": "Beit3Encoder", "variant": "tiny"})
+    attach(encoder, ("identification",))
+    freeze(encoder)
+    cfg = {"optimizer": {"type": "AdamW", "lr": 2e-4, "weight_decay": 0.1}}
+    groups = LayerDecay(cfg, {"layer_decay": 0.65}).groups(encoder)
+    assert {g["lr"] for g in groups} == {2e-4}
+    assert sum(len(g["params"]) for g in groups) == 8 * len(encoder.blocks)
 
 
 class Wrapped(nn.Module):

@@ -12,7 +12,7 @@ from pycocotools import mask as coco_mask
 from tote_scenes import HW, write_totes
 
 from robollm.data.armbench_segmentation import MIX
-from robollm.train.detector.metric import InstanceMetric
+from robollm.train.detector.metric import InstanceMetric, _rle
 from robollm.train.detector.tote_view import decoded
 from robollm.train.detector.totes import ToteData
 
@@ -73,6 +73,51 @@ def test_finding_half_of_the_objects_gives_half_and_the_tote_does_not_count(root
     got = scores(InstanceMetric("agnostic"), half)
     assert got["object_only_mask_mAP50"] == pytest.approx(51 / 101)  # COCO's 101 recall levels
     assert got["class_agnostic_mask_mAP50"] == pytest.approx(41 / 101)
+
+
+@pytest.mark.parametrize("kind", ["mask", "box"])
+def test_what_is_found_of_a_tote_is_taken_out_at_every_threshold(root, kind):
+    """Two tote detections of IoU .72, better scored than the perfect objects."""
+    data = ToteData(str(root), canvas_hw=HW)
+    samples = [perfect(data, i, "agnostic") for i in range(3)]
+    for sample in samples:
+        found = sample["pred_instances"]
+        _, y1, _, y2 = found["bboxes"][0].tolist()
+        found["bboxes"][0, 3] = low = y1 + 0.72 * (y2 - y1)
+        found["masks"][0] &= torch.arange(HW[0])[:, None] < low
+        found["masks"] = torch.cat([found["masks"][:1], found["masks"]])
+        found["bboxes"] = torch.cat([found["bboxes"][:1], found["bboxes"]])
+        found["labels"] = torch.zeros(len(found["bboxes"]), dtype=torch.int64)
+        found["scores"] = torch.linspace(0.99, 0.5, len(found["bboxes"]))
+    got = scores(InstanceMetric("agnostic"), samples)
+    assert got[f"object_only_{kind}_mAP"] == got[f"object_only_{kind}_mAP75"] == 1.0
+    assert got[f"class_agnostic_{kind}_mAP75"] < 0.9
+
+
+def test_what_is_found_of_nothing_still_costs(root):
+    data = ToteData(str(root), canvas_hw=HW)
+    samples = [perfect(data, i, "agnostic") for i in range(3)]
+    for sample in samples:
+        found = sample["pred_instances"]
+        found["masks"][0] = False
+        found["masks"][0, :4] = True  # a strip beside the tote
+        found["bboxes"][0] = torch.tensor([0.0, 0, HW[1], 4])
+    got = scores(InstanceMetric("agnostic"), samples)
+    assert got["object_only_mask_mAP50"] < 0.9
+
+
+def test_run_lengths_from_a_window_are_pycocotools_own():
+    rng = np.random.default_rng(0)
+    masks = [np.zeros((9, 7), bool), np.ones((9, 7), bool), np.ones((1, 1), bool)]
+    for density in (0.02, 0.3, 0.9):
+        masks += list(rng.random((40, 9, 7)) < density)
+    whole = np.zeros((9, 7), bool)
+    whole[:, 2:5] = True  # runs over the columns' ends
+    masks += [whole, whole[::-1, ::-1], np.roll(whole, 4, 1)]
+    for mask in masks:
+        assert _rle(torch.from_numpy(mask.copy())) == coco_mask.encode(
+            np.asfortranarray(mask, "u1")
+        )
 
 
 def id_of(truth):

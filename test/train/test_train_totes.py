@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from pycocotools import mask as coco_mask
-from tote_scenes import HW, scene, write_totes
+from tote_scenes import HW, edited, scene, write_totes
 
 from robollm.core.errors import ConfigError
 from robollm.data.armbench_instances import Instance, read_instances
@@ -32,17 +32,6 @@ def root(tmp_path_factory) -> Path:
     return root
 
 
-def edited(root: Path, tmp_path: Path, change) -> Path:
-    """A split of its own whose JSON was changed; the pictures are those of `root`."""
-    folder = tmp_path / MIX
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "images").symlink_to(root / "armbench-segmentation-0.1" / MIX / "images")
-    data = json.loads((root / "armbench-segmentation-0.1" / MIX / "train.json").read_text())
-    change(data)
-    (folder / "train.json").write_text(json.dumps(data))
-    return tmp_path
-
-
 def problems_of(root, tmp_path, change) -> tuple[ToteData, dict[str, int]]:
     data = ToteData(str(edited(root, tmp_path, change)), canvas_hw=HW)
     return data, data.problems.counts
@@ -52,6 +41,7 @@ def test_every_image_is_read_also_the_one_without_annotations(root):
     data = ToteData(str(root), canvas_hw=HW, jitter=JITTER)
     assert len(data) == 4
     assert not len(data.problems)
+    assert data.records[0].instances[1].segmentation[0].dtype == np.float32
     for i in range(4):
         sample = data[Draw(i, i)]
         assert sample["inputs"].shape == (3, *HW)
@@ -139,8 +129,38 @@ def test_the_evaluation_view_is_what_the_runtime_feeds(root, canvas):
     assert np.allclose(ours[:, :h, :w], want[:, :h, :w], atol=1e-6)
     assert np.abs(ours - want).max() < 0.004
     assert sample["data_samples"].img_shape == box.inner_hw
-    assert sample["data_samples"].scale_factor == box.scale_xy
+    exact = (w / rgb.shape[1], h / rgb.shape[0])
+    assert sample["data_samples"].scale_factor == exact == pytest.approx(box.scale_xy, rel=0.01)
     assert letterbox(rgb, canvas)[1] == box
+
+
+def test_boxes_are_divided_by_the_scale_that_the_pixels_have(root):
+    """2448x2048 px, ARMBench's, on 1024: 857 rows; the fitting scale would be .77 px off."""
+    data = ToteData(str(root), canvas_hw=(1024, 1024))
+    record = replace(data.records[0], hw=(2048, 2448), instances=())
+    _, sample = data._truth(record, np.zeros((2048, 2448, 3), np.uint8))
+    assert sample.img_shape == (857, 1024)
+    assert sample.scale_factor == (1024 / 2448, 857 / 2048)
+
+
+def test_a_view_with_ignored_instances_alone_is_drawn_again_or_replaced(root, tmp_path):
+    def shrink(data):
+        for a in data["annotations"]:
+            a["area"] = 1.0 if a["image_id"] == 1 else a["area"]
+
+    here = edited(root, tmp_path, shrink)
+    data = ToteData(str(here), canvas_hw=HW, min_area=50.0, classes="object")
+    sample = data[Draw(0, 0)]
+    assert sample["problems"][0].kind == "only_ignored"
+    assert "train0.jpg" in sample["problems"][0].what
+    assert len(data[Draw(0, 3)]["data_samples"].gt_instances) == 0  # truly empty: it stays
+    wide = {"scale": (0.05, 1.0), "flip": 0.0}
+    data = ToteData(str(root), canvas_hw=HW, min_visible=200.0, classes="object", jitter=wide)
+    for i in range(20):
+        sample = data[Draw(i, 1)]
+        if sample["name"].endswith("train1.jpg"):
+            truth = sample["data_samples"]
+            assert len(truth.gt_instances) or not len(truth.ignored_instances)
 
 
 def test_classes_are_read_from_the_file_and_not_from_numbers(root, tmp_path):
@@ -198,7 +218,36 @@ def test_a_category_of_another_name_is_named(root, tmp_path):
 
     data, counts = problems_of(root, tmp_path, rename)
     assert counts == {"unknown_category": 12}
-    assert len(data[Draw(0, 0)]["data_samples"].gt_instances) == 1
+    assert "used" in data.problems.lines()[0]
+    assert data[Draw(0, 0)]["data_samples"].gt_instances.labels.tolist() == [0] * 5
+    assert [t["category"] for t in data[0]["data_samples"].instances] == ["tote"] + ["other"] * 4
+
+
+@pytest.mark.parametrize("classes", ["two", "object"])
+def test_a_class_without_any_instance_is_refused_and_can_be_named(root, tmp_path, classes):
+    def rename(data):
+        for category, name in zip(data["categories"], ("Container", "Item"), strict=True):
+            category["name"] = name
+
+    here = edited(root, tmp_path, rename)
+    with pytest.raises(ConfigError, match="Container, Item"):
+        ToteData(str(here), canvas_hw=HW, classes=classes)
+    names = {"Item": "object", "container": "tote"}
+    data = ToteData(str(here), canvas_hw=HW, classes=classes, names=names)
+    want = {"two": [0, 1, 1, 1, 1], "object": [0] * 4}[classes]
+    assert data[Draw(0, 0)]["data_samples"].gt_instances.labels.tolist() == want
+    assert not len(data.problems)
+
+
+@pytest.mark.parametrize(
+    "polygon",
+    ["text", [1, 2, 3, 4, 5, "6"], [1, 2, 3, 4, 5, None], [1, 2, 3, 4, 5, 1e39], [1] * 7,
+     [[1, 2], [3, 4], [5, 6]], [[1, 2, 3], [4]], [1, 2, 3, 4, 5, float("nan")], 5, {}],
+)  # fmt: skip
+def test_a_polygon_that_is_none_is_named(root, tmp_path, polygon):
+    change = first(lambda a: a["segmentation"].append(polygon))
+    _, counts = problems_of(root, tmp_path, change)
+    assert counts == {"bad_segmentation": 1}
 
 
 @pytest.mark.parametrize(
@@ -245,6 +294,7 @@ def test_run_lengths_that_do_not_add_up_are_refused(root, tmp_path, counts):
         ({"masks": "best"}, "masks"),
         ({"subset": "all"}, "subset"),
         ({"classes": "three"}, "classes"),
+        ({"names": {"Item": "thing"}}, "thing"),
         ({"fraction": 0}, "fraction"),
         ({"canvas_hw": (8, 8)}, "canvas"),
         ({"jitter": {"scale": (2, 1)}}, "scale"),

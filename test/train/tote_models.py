@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config
-from mmengine.registry import DATASETS, MODELS
+from mmengine.registry import DATASETS, MODELS, DefaultScope
 from tote_scenes import HW
 
 import robollm.train
@@ -45,9 +45,15 @@ def tiny(classes: str = "agnostic", **changes) -> Config:
     return cfg
 
 
+def assembled(cfg: Config) -> ToteCascadeRCNN:
+    """The model; an earlier test's run may have left another scope behind."""
+    with DefaultScope.overwrite_default_scope("mmdet"):
+        return MODELS.build(cfg.model)
+
+
 def built(cfg: Config, seed: int = 0) -> ToteCascadeRCNN:
     torch.manual_seed(seed)
-    model = MODELS.build(cfg.model)
+    model = assembled(cfg)
     for head in (model.rpn_head, *model.roi_head.bbox_head, *model.roi_head.mask_head):
         head.init_weights()
     return model

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -50,4 +53,15 @@ def write_totes(root: Path, images: int = 3, split: str = "train", items: int = 
         name = f"{split}-empty.jpg"
         (folder / "images" / name).write_bytes(jpeg.encode(np.full((*HW, 3), 60, np.uint8)))
         writer.add(name, HW, [])
+    return folder
+
+
+def edited(root: Path, folder: Path, change: Callable[[dict[str, Any]], object]) -> Path:
+    """A split of its own whose JSON was changed; the pictures are those of `root`."""
+    here, there = folder / layout.MIX, root / layout.ROOT / layout.MIX
+    here.mkdir(parents=True, exist_ok=True)
+    (here / "images").symlink_to(there / "images")
+    data = json.loads((there / "train.json").read_text())
+    change(data)
+    (here / "train.json").write_text(json.dumps(data))
     return folder

@@ -53,8 +53,13 @@ val_cfg = {"type": "CheckedValLoop"}
 optim_wrapper = {
     "type": "GuardedOptimWrapper",
     "amp": "bfloat16",
-    "optimizer": {"type": "AdamW", "lr": 2e-4, "weight_decay": 0.05, "betas": (0.9, 0.98)},
-    "clip_grad": {"max_norm": 3.0},
+    "optimizer": {
+        "type": "AdamW",
+        "lr": 2e-4,
+        "weight_decay": 0.05,
+        "betas": (0.9, 0.98),
+    },  # betas: BEiT-3's VQA recipe
+    "clip_grad": {"max_norm": 3.0},  # ours
     "constructor": "LayerDecay",
     "paramwise_cfg": {"layer_decay": 0.65},
 }

@@ -32,7 +32,8 @@ class DenseHead(BaseModule):  # type: ignore[misc]
     """Foreground, edges and the way to the instance's centre, at every place of one level.
 
     It only helps training: a detector from scratch sees few boxes, but every pixel has an
-    instance. Nothing of it is used or exported afterwards.
+    instance. Nothing of it is used or exported afterwards. Where an ignored instance lies on top,
+    nothing is taught.
 
     Args:
         in_channels: of the level.
@@ -56,26 +57,41 @@ class DenseHead(BaseModule):  # type: ignore[misc]
             samples: `DetDataSample`s; the instances' masks are looked up at the cells' centres.
         """
         out = self.predict(level).float()
-        labels = torch.stack([self._labels(s, level) for s in samples])
-        fg = (labels > 0).to(out.dtype)
-        losses = {
-            "loss_dense_fg": F.binary_cross_entropy_with_logits(out[:, 0], fg),
-            "loss_dense_edge": F.binary_cross_entropy_with_logits(out[:, 1], _edges(labels)),
-        }
+        pairs = [self._labels(s, level) for s in samples]
+        labels, known = (torch.stack(one) for one in zip(*pairs, strict=True))
+        fg, known = (labels > 0).to(out.dtype), known.to(out.dtype)
+        bce = F.binary_cross_entropy_with_logits
         off = F.smooth_l1_loss(out[:, 2:], _to_centres(labels), reduction="none").sum(1)
-        losses["loss_dense_centre"] = 0.5 * (off * fg).sum() / fg.sum().clamp(min=1)
+        losses = {
+            "loss_dense_fg": _mean(bce(out[:, 0], fg, reduction="none"), known),
+            "loss_dense_edge": _mean(bce(out[:, 1], _edges(labels), reduction="none"), known),
+            "loss_dense_centre": 0.5 * _mean(off, fg * known),
+        }
         return {k: v * self.loss_weight for k, v in losses.items()}
 
-    def _labels(self, sample: Any, level: Tensor) -> Tensor:
-        """(h, w) int64: which instance a cell belongs to, from 1; small ones lie on large ones."""
+    def _labels(self, sample: Any, level: Tensor) -> tuple[Tensor, Tensor]:
+        """Which instance a cell belongs to, and whether it counts; small ones lie on large ones.
+
+        Returns:
+            (h, w) int64, from 1, 0: background; (h, w) bool, False: the instance is ignored.
+        """
         (h, w), s = level.shape[2:], self.stride
-        masks = torch.from_numpy(sample.gt_instances.masks.masks)[:, s // 2 :: s, s // 2 :: s]
+        parts = [sample.gt_instances.masks.masks]
+        if "ignored_instances" in sample:
+            parts.append(sample.ignored_instances.masks.masks)
+        masks = torch.cat([torch.from_numpy(p[:, s // 2 :: s, s // 2 :: s]) for p in parts])
         masks = F.pad(masks, (0, w - masks.shape[2], 0, h - masks.shape[1])).to(level.device)
-        out = torch.zeros(h, w, dtype=torch.int64, device=level.device)
+        labels = torch.zeros(h, w, dtype=torch.int64, device=level.device)
+        known = torch.ones(h, w, dtype=torch.bool, device=level.device)
         order = masks.flatten(1).sum(1).argsort(descending=True, stable=True)
         for value, i in enumerate(order.tolist(), start=1):
-            out[masks[i] > 0] = value
-        return out
+            here = masks[i] > 0
+            labels[here], known[here] = value, i < len(parts[0])
+        return labels, known
+
+
+def _mean(loss: Tensor, weight: Tensor) -> Tensor:
+    return (loss * weight).sum() / weight.sum().clamp(min=1)
 
 
 def _edges(labels: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from robollm.core.errors import ConfigError
 from robollm.train.detector.totes import CLASSES, class_count
 
 KINDS = {"mask": "segm", "box": "bbox"}
+_OTHER_IOU = 0.5  # COCO's lowest threshold: below it nothing counts as found
 _IGNORED_AREA = 1e12  # beyond COCO's areas: matched like any other, and counted for nothing
 _ALL = [0.0, 1e10]
 
@@ -27,18 +28,20 @@ class Protocol(NamedTuple):
     """What counts.
 
     Attributes:
-        truth: category -> class; None: ignored; absent: left out.
+        truth: category -> class; absent: left out.
         found: predicted label -> class; absent: left out.
+        others: categories whose finds are taken out first, since no label tells them apart.
     """
 
-    truth: Mapping[str, int | None]
+    truth: Mapping[str, int]
     found: Mapping[int, int]
+    others: Sequence[str] = ()
 
 
 PROTOCOLS: dict[str, dict[str, Protocol]] = {
     "agnostic": {
-        "class_agnostic": Protocol({"tote": 0, "object": 0}, {0: 0}),
-        "object_only": Protocol({"tote": None, "object": 0}, {0: 0}),
+        "class_agnostic": Protocol({"tote": 0, "object": 0, "other": 0}, {0: 0}),
+        "object_only": Protocol({"object": 0}, {0: 0}, ("tote", "other")),
     },
     "two": {
         "two_class": Protocol({"tote": 0, "object": 1}, {0: 0, 1: 1}),
@@ -54,10 +57,13 @@ class InstanceMetric(BaseMetric):  # type: ignore[misc]
     """Mask and box AP over the images that were evaluated, by pycocotools, without files.
 
     Results are named PROTOCOL_KIND_mAP, _mAP50 and _mAP75, for example
-    `object_only_mask_mAP50`. Protocols: `two_class`: mean over Tote and Object (ARMBench's
-    devkit); `object_only`: objects alone (a class-agnostic model can't tell, so what it finds of a
-    tote is ignored); `class_agnostic`: everything is one class (RoboLLM's code). Not a number:
-    there is no truth to find.
+    `object_only_mask_mAP50`. Not a number: there is no truth to find. Protocols:
+
+    - `two_class`: mean over Tote and Object (ARMBench's devkit).
+    - `class_agnostic`: everything is one class (RoboLLM's code).
+    - `object_only`: objects alone. A class-agnostic model can't tell, so what it finds of a tote
+      (or of a category of another name) is taken out, at all thresholds alike: whatever has an
+      IoU of .5 and more with one, and less with every object.
 
     Args:
         classes: as of the model and its `ToteData`.
@@ -184,7 +190,22 @@ def _array(values: Any) -> Any:
 
 
 def _rle(mask: Any) -> dict[str, Any]:
-    return dict(coco_mask.encode(np.asfortranarray(_array(mask), dtype=np.uint8)))
+    """COCO's run lengths of an (H, W) bool mask; only the window that it fills is looked at."""
+    mask = _array(mask).astype(bool, copy=False)
+    h, w = mask.shape
+    ys = np.flatnonzero(mask.any(1))
+    y0, y1 = (int(ys[0]), int(ys[-1]) + 1) if len(ys) else (0, 0)
+    xs = np.flatnonzero(mask[y0:y1].any(0))
+    x0, x1 = (int(xs[0]), int(xs[-1]) + 1) if len(xs) else (0, 0)
+    columns = np.zeros((x1 - x0, y1 - y0 + 2), np.int8)  # an empty pixel before and after each
+    columns[:, 1:-1] = mask[y0:y1, x0:x1].T
+    column, row = np.nonzero(np.diff(columns, axis=1))
+    edges = (x0 + column) * h + y0 + row
+    joined = np.flatnonzero(edges[1:-1:2] == edges[2::2])  # from a column's foot to the next's head
+    edges = np.delete(edges, np.concatenate([2 * joined + 1, 2 * joined + 2]))
+    counts = np.diff(edges, prepend=0, append=h * w)
+    counts = counts[: len(counts) - int(len(edges) > 0 and edges[-1] == h * w)]
+    return dict(coco_mask.frPyObjects({"size": [h, w], "counts": counts.tolist()}, h, w))
 
 
 def _objects(result: Mapping[str, Any]) -> int:
@@ -201,10 +222,10 @@ def _truths(result: Mapping[str, Any], protocol: Protocol) -> list[dict[str, Any
         x1, y1, x2, y2 = one["bbox"]
         out.append(
             {
-                "category_id": label or 0,
+                "category_id": label,
                 "segmentation": one["mask"],
                 "bbox": [x1, y1, x2 - x1, y2 - y1],
-                "area": _IGNORED_AREA if label is None or one["ignore"] else area,
+                "area": _IGNORED_AREA if one["ignore"] else area,
                 "iscrowd": int(one["crowd"]),
             }
         )
@@ -213,10 +234,11 @@ def _truths(result: Mapping[str, Any], protocol: Protocol) -> list[dict[str, Any
 
 def _finds(result: Mapping[str, Any], protocol: Protocol, kind: str) -> list[dict[str, Any]]:
     out = []
-    for box, score, label, mask in zip(
-        result["boxes"], result["scores"], result["labels"], result["masks"], strict=True
+    of_others = _finds_of(protocol.others, result, kind)
+    for box, score, label, mask, other in zip(
+        result["boxes"], result["scores"], result["labels"], result["masks"], of_others, strict=True
     ):
-        if int(label) in protocol.found:
+        if int(label) in protocol.found and not other:
             x1, y1, x2, y2 = map(float, box)
             area = (x2 - x1) * (y2 - y1) if kind == "box" else float(coco_mask.area(mask))
             out.append(
@@ -230,6 +252,33 @@ def _finds(result: Mapping[str, Any], protocol: Protocol, kind: str) -> list[dic
                 }
             )
     return out
+
+
+def _finds_of(others: Sequence[str], result: Mapping[str, Any], kind: str) -> Any:
+    """(N,) bool: whether a detection is one of `others` rather than anything else."""
+    count = len(result["boxes"])
+    if not (count and others):
+        return np.zeros(count, bool)
+
+    def best(truth: list[Mapping[str, Any]]) -> Any:
+        """(N,): each detection's largest IoU with one of them, 0 without any."""
+        if not truth:
+            return np.zeros(count)
+        if kind == "mask":
+            pair = result["masks"], [t["mask"] for t in truth]
+        else:
+            pair = _xywh(result["boxes"]), _xywh([t["bbox"] for t in truth])
+        return np.asarray(coco_mask.iou(*pair, [0] * len(truth))).max(1)
+
+    to_other = best([t for t in result["truth"] if t["category"] in others])
+    to_rest = best([t for t in result["truth"] if t["category"] not in others])
+    return (to_other >= _OTHER_IOU) & (to_other > to_rest)
+
+
+def _xywh(boxes: Any) -> Any:
+    boxes = np.array(boxes, np.float64)
+    boxes[:, 2:] -= boxes[:, :2]
+    return boxes
 
 
 def _index(

@@ -25,12 +25,14 @@ from mmdet.structures import DetDataSample  # noqa: E402
 from mmdet.structures.mask import BitmapMasks  # noqa: E402
 
 CLASSES = {
-    "agnostic": {"tote": 0, "object": 0},
+    "agnostic": {"tote": 0, "object": 0, "other": 0},
     "two": {"tote": 0, "object": 1},
     "object": {"object": 0},
 }
-"""How categories become labels. RoboLLM's code is "agnostic"; ARMBench's devkit counts "two"."""
-KNOWN = ("tote", "object")
+"""How categories become labels. RoboLLM's code is "agnostic" and takes every category; ARMBench's
+devkit counts "two"."""
+KNOWN, OTHER = ("tote", "object"), "other"
+_REDRAWS = 5
 MASKS = {"polygons": "{}.json", "rle": "{}-rle.json"}
 
 
@@ -60,6 +62,9 @@ class ToteData(TaskData):
         split: "train", "val" or "test".
         masks: "polygons" (`SPLIT.json`, ARMBench's own) or "rle" (`SPLIT-rle.json`, exact).
         classes: a key of `CLASSES`.
+        names: which of the file's categories are "tote" and "object", for example {"Item":
+            "object"}; Tote and Object are so anyway. Case doesn't matter. Other categories are
+            noted (`unknown_category`): "agnostic" uses them, "two" and "object" leave them out.
         canvas_hw: (height, width) of the model's input, px.
         jitter: settings of `Jitter` beside the canvas; None: training sees the letterbox.
         min_area: smaller masks are ignored, in training and evaluation, source px.
@@ -70,7 +75,8 @@ class ToteData(TaskData):
         seed: of the augmentations.
 
     Raises:
-        ConfigError: for a setting out of range, a missing file, or nothing usable.
+        ConfigError: for a setting out of range, a missing file, or nothing usable; if a class has
+            no instance, while there are categories of other names.
     """
 
     def __init__(
@@ -81,6 +87,7 @@ class ToteData(TaskData):
         *,
         masks: str = "polygons",
         classes: str = "agnostic",
+        names: Mapping[str, str] | None = None,
         canvas_hw: Sequence[int] = (1024, 1024),
         jitter: Mapping[str, Any] | None = None,
         min_area: float = 0.0,
@@ -106,6 +113,10 @@ class ToteData(TaskData):
             )
         class_count(classes)
         self.classes, self._labels = classes, CLASSES[classes]
+        if not set((names or {}).values()) <= set(KNOWN):
+            raise ConfigError(f"names are {dict(names or {})}, want {' or '.join(KNOWN)} for each")
+        self._names = {name: name for name in KNOWN}
+        self._names |= {name.lower(): kind for name, kind in (names or {}).items()}
         self.canvas_hw = (int(canvas_hw[0]), int(canvas_hw[1]))
         self._jitter = Jitter(self.canvas_hw, **(jitter or {"scale": (1, 1), "flip": 0.0}))
         self._min_area, self._min_visible = min_area, min_visible
@@ -120,6 +131,7 @@ class ToteData(TaskData):
         records: list[ImageRecord] = []
         for one in subsets:
             records += read_instances(root / one / MASKS[masks].format(split), self.problems)
+        self._check_names(records, f"{root}, {', '.join(subsets)}, {split}")
         self.records = self._chosen(records, fraction, limit, choice_seed)
         self.problems.refuse_if_empty(
             len(self.records), f"{root}, {', '.join(subsets)}, {split}", "check the folder"
@@ -134,14 +146,30 @@ class ToteData(TaskData):
         order = np.random.default_rng([seed, 2]).permutation(len(records))[:count]
         return [records[i] for i in sorted(order)]
 
+    def _category(self, one: Instance) -> str:
+        return self._names.get(one.category.lower(), OTHER)
+
+    def _check_names(self, records: list[ImageRecord], where: str) -> None:
+        seen = {one.category for record in records for one in record.instances}
+        other = sorted(name for name in seen if name.lower() not in self._names)
+        have = {self._names.get(name.lower()) for name in seen}
+        lost = [kind for kind in self._labels if kind in KNOWN and kind not in have]
+        if self.classes != "agnostic" and lost and other:
+            raise ConfigError(
+                f"{where}: no instance is a {' or '.join(lost)}; categories are "
+                f"{', '.join(sorted(seen))}",
+                fix=f"say which they are, for example names={{{other[0]!r}: {lost[0]!r}}}",
+            )
+
     def _name_unknown(self) -> None:
         for record in self.records:
             for one in record.instances:
-                if one.category.lower() not in KNOWN:
+                if self._category(one) == OTHER:
                     self.problems.note(
                         "unknown_category",
                         f"{record.path}: annotation {one.id}",
                         f"has the category {one.category!r}, want Tote or Object",
+                        "used" if OTHER in self._labels else "skipped",
                     )
 
     def __len__(self) -> int:
@@ -152,7 +180,8 @@ class ToteData(TaskData):
 
         Raises:
             FrameError: for a picture that is missing, damaged, or not of the size that the
-                annotations are for; for a mask that can't be decoded.
+                annotations are for; for a mask that can't be decoded; if a training view has
+                ignored instances alone.
         """
         record = self.records[index]
         rgb = read_image(record.path)
@@ -185,28 +214,45 @@ class ToteData(TaskData):
         pixels, box = letterbox(rgb, self.canvas_hw)
         truth = [
             {
-                "category": one.category.lower(),
+                "category": self._category(one),
                 "bbox": one.box,
                 "mask": exact_rle(one, record.hw),
                 "crowd": one.crowd,
                 "ignore": one.area < self._min_area,
             }
             for one in record.instances
-            if one.category.lower() in KNOWN
         ]
-        meta = {"img_shape": box.inner_hw, "scale_factor": box.scale_xy, "instances": truth}
+        # Of the pixels as they were resized, to whole rows and columns: boxes are divided by it.
+        scale = (box.inner_hw[1] / record.hw[1], box.inner_hw[0] / record.hw[0])
+        meta = {"img_shape": box.inner_hw, "scale_factor": scale, "instances": truth}
         return pixels, DetDataSample(metainfo=meta)
 
     def _drawn(
         self, record: ImageRecord, rgb: NDArray[np.uint8], rng: np.random.Generator
     ) -> tuple[NDArray[np.uint8], Any]:
-        pixels, place = self._jitter(rgb, rng)
+        """A jittered view; without any truth MMDetection takes what is ignored for background.
+
+        Raises:
+            FrameError: `only_ignored`, if several views have ignored instances alone.
+        """
+        for _ in range(_REDRAWS):
+            pixels, place = self._jitter(rgb, rng)
+            sample = self._placed(record, place)
+            if len(sample.gt_instances) or not len(sample.ignored_instances):
+                return pixels, sample
+        raise FrameError(
+            f"{_REDRAWS} views show ignored instances alone",
+            kind="only_ignored",
+            fix="lower min_area and min_visible, or narrow the jitter's scale",
+        )
+
+    def _placed(self, record: ImageRecord, place: Placed) -> Any:
         meta = {"img_shape": place.inner_hw, "scale_factor": tuple(abs(a) for a in place.a)}
         sample = DetDataSample(metainfo=meta)
         good: list[tuple[int, NDArray[np.bool_]]] = []
         ignored: list[tuple[int, NDArray[np.bool_]]] = []
         for one in record.instances:
-            label = self._labels.get(one.category.lower())
+            label = self._labels.get(self._category(one))
             if label is None:
                 continue
             mask = self._mask(one, place, record.hw)
@@ -216,7 +262,7 @@ class ToteData(TaskData):
                 (ignored if small else good).append((label, mask))
         sample.gt_instances = self._instances(good)
         sample.ignored_instances = self._instances(ignored)
-        return pixels, sample
+        return sample
 
     def _mask(self, one: Instance, place: Placed, hw: tuple[int, int]) -> NDArray[np.bool_]:
         out = np.zeros(self.canvas_hw, bool)
