@@ -18,7 +18,8 @@ class Letterbox:
     """The map from a source image (or a crop of it) to a model canvas, top-left aligned.
 
     Attributes:
-        scale_xy: canvas pixels per source pixel along x and y, > 0; equal unless stretched.
+        scale_xy: canvas pixels per source pixel along x and y, > 0; equal unless stretched, but
+            for the rounding of the resized picture to whole pixels.
         src_hw: (height, width) of the source, px.
         canvas_hw: (height, width) of the model's input, px.
     """
@@ -45,7 +46,9 @@ class Letterbox:
         if fit == "stretch":
             return cls((cw / w, ch / h), src_hw, canvas_hw)
         scale = min(ch / h, cw / w)
-        return cls((scale, scale), src_hw, canvas_hw)
+        # Pixels are whole: what the picture is really resized by, or boxes come back a pixel off.
+        inner_h, inner_w = (min(c, max(1, round(s * scale))) for s, c in ((h, ch), (w, cw)))
+        return cls((inner_w / w, inner_h / h), src_hw, canvas_hw)
 
     @property
     def inner_hw(self) -> tuple[int, int]:

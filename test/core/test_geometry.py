@@ -88,14 +88,21 @@ def test_a_box_survives_the_way_to_the_canvas_and_back(h, w, ch, cw, fit, corner
 )
 def test_a_letterbox_fills_one_side_and_keeps_the_proportions(h, w, ch, cw):
     letterbox = Letterbox.fit((h, w), (ch, cw))
-    sx, sy = letterbox.scale_xy
-    assert sx == sy > 0
     ih, iw = letterbox.inner_hw
+    assert letterbox.scale_xy == (iw / w, ih / h)  # what pixels are really resized by
     assert 1 <= ih <= ch
     assert 1 <= iw <= cw
     assert ih == ch or iw == cw
-    assert abs(ih - max(1.0, h * sy)) <= 0.5001
-    assert abs(iw - max(1.0, w * sx)) <= 0.5001
+    scale = min(ch / h, cw / w)
+    assert abs(ih - max(1.0, h * scale)) <= 0.5001
+    assert abs(iw - max(1.0, w * scale)) <= 0.5001
+
+
+def test_boxes_come_back_by_what_the_picture_was_really_resized_by():
+    letterbox = Letterbox.fit((2048, 2448), (1024, 1024))
+    assert letterbox.inner_hw == (857, 1024)
+    whole = np.array([[0, 0, 1024, 857]], np.float32)
+    np.testing.assert_allclose(letterbox.to_source(whole), [[0, 0, 2448, 2048]], atol=1e-3)
 
 
 @given(h=st.integers(1, 4000), w=st.integers(1, 4000))
