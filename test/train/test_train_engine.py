@@ -1,209 +1,36 @@
-"""The engine: resuming, guarding, selecting, sharing work; on the real defect parts."""
+"""The engine: guarding, selecting, writing down; on the real defect parts."""
 
 from __future__ import annotations
 
 import json
 import math
-import os
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from drawn_world import write_inducts
+from engine_kit import weights
 from mmengine.evaluator import BaseMetric
 from mmengine.registry import METRICS
 
-from robollm.core.errors import ConfigError, ModelFileError, TrainingError
+from robollm.core.errors import ConfigError, TrainingError
 from robollm.data import armbench_defects
 from robollm.train.engine.journal import read_metrics
-from robollm.train.engine.loops import StepLoop
 from robollm.train.engine.optim import GuardedOptimWrapper, NotFiniteError
 from robollm.train.engine.runner import load
 from robollm.train.evaluate import evaluate
 from robollm.train.run import Order, train
 
-CONFIG = """
-model = dict(
-    type="TaskModel",
-    encoder=dict(type="Beit3Encoder", variant="tiny", depth=2, drop_path=0.1),
-    heads=dict(defects=dict(type="DefectHead", in_channels=128)),
-)
-_data = dict(type="DefectData", data_root="", size=32)
-train_dataloader = dict(
-    batch_size=4, batch_sampler=dict(type="BalancedBatches"), dataset=dict(split="train", **_data)
-)
-val_dataloader = dict(batch_size=8, dataset=dict(split="val", **_data))
-val_evaluator = dict(type="DefectMetric")
-train_cfg = dict(type="StepLoop", max_steps=24, val_steps=8)
-optim_wrapper = dict(
-    type="GuardedOptimWrapper",
-    optimizer=dict(type="AdamW", lr=1e-3),
-    clip_grad=dict(max_norm=1.0),
-    constructor="LayerDecay",
-    paramwise_cfg=dict(layer_decay=0.8),
-)
-param_scheduler = [dict(type="CosineAnnealingLR", by_epoch=False, end=24, eta_min=0)]
-custom_hooks = [dict(type="EMAHook", ema_type="ExponentialMovingAverage", momentum=0.02)]
-select = dict(metric="mean_recall", rule="greater", patience=0)
-log_every = 4
-keep_every = 5
-"""
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("inducts")
-    write_inducts(root)
-    return root
-
-
-@pytest.fixture
-def order(data: Path, tmp_path: Path) -> Any:
-    config = tmp_path / "small.py"
-    config.write_text(CONFIG)
-
-    def make(name: str = "run", *changes: str, **options: Any) -> Order:
-        given = {"data": data, "out": tmp_path / name, "changes": changes, **options}
-        return Order(task="defects", config=str(config), **given)
-
-    return make
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-def weights(run: Path, name: str = "last.pth", part: str = "state_dict") -> dict[str, Any]:
-    found: dict[str, Any] = load(run / name)[part]
-    return {k: v for k, v in found.items() if isinstance(v, torch.Tensor)}
-
-
-def assert_equal(one: dict[str, Any], other: dict[str, Any]) -> None:
-    assert one.keys() == other.keys()
-    assert [k for k in one if not torch.equal(one[k], other[k])] == []
-
-
-@contextmanager
-def interrupted_before(step: int) -> Iterator[None]:
-    """Ctrl-C in front of a step, counted from 1."""
-    real = StepLoop._step
-
-    def maybe(self: Any, batch: Any) -> None:
-        if self._iter == step - 1:
-            raise KeyboardInterrupt
-        real(self, batch)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(StepLoop, "_step", maybe)
-        yield
-
-
-def command(order: Order, *before: str) -> list[str]:
-    changes = [word for c in order.changes for word in ("--set", c)]
-    program = before or (sys.executable,)
-    return [*program, "-m", "robollm.cli.main", "train", order.task, "--config", order.config,
-            "--data", str(order.data), "--out", str(order.out), *changes]  # fmt: skip
-
-
-def one_thread() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1"}
-
-
-def test_a_killed_run_goes_on_and_ends_bit_equal_to_one_that_was_not(order: Any) -> None:
-    train(order("whole"))
-    killed = order("killed")
-    process = subprocess.Popen(command(killed), env=one_thread(), stderr=subprocess.DEVNULL)
-    while process.poll() is None and not any(r["step"] >= 12 for r in read_metrics(killed.out)):
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    done = load(killed.out / "last.pth")["meta"]["iter"]
-    again = train(killed)
-    assert again["steps"] == 24
-    assert again["steps_of_this_run"] == 24 - done
-    for part in ("state_dict", "ema_state_dict"):
-        assert_equal(weights(killed.out, part=part), weights(order("whole").out, part=part))
-    assert_equal(weights(killed.out, "best.pth"), weights(order("whole").out, "best.pth"))
-    plain = [
-        [{k: v for k, v in row.items() if k != "seconds_per_step"} for row in read_metrics(run)]
-        for run in (killed.out, order("whole").out)
-    ]
-    assert plain[0] == plain[1]
-
-
-def test_a_run_that_stopped_at_a_validation_goes_on_bit_equal(order: Any) -> None:
-    noisy = ("model.encoder.drop_path=0.5", "keep_every=1000")
-    train(order("whole", *noisy))
-    stopped = order("stopped", *noisy)
-    with pytest.raises(KeyboardInterrupt), interrupted_before(9):
-        train(stopped)
-    assert load(stopped.out / "last.pth")["meta"]["iter"] == 8
-    assert train(stopped)["steps_of_this_run"] == 16
-    assert_equal(weights(stopped.out), weights(order("whole", *noisy).out))
-
-
-def test_a_run_that_accumulates_gradients_goes_on_bit_equal(order: Any) -> None:
-    four = ("optim_wrapper.accumulative_counts=4", "train_cfg.val_steps=6")
-    train(order("whole", *four))
-    stopped = order("stopped", *four)
-    with pytest.raises(KeyboardInterrupt), interrupted_before(11):
-        train(stopped)
-    assert load(stopped.out / "last.pth")["meta"]["iter"] == 8  # not 5, not 10: after an update
-    train(stopped)
-    assert_equal(weights(stopped.out), weights(order("whole", *four).out))
-
-
-def test_neither_reading_processes_nor_validations_change_what_is_learnt(order: Any) -> None:
-    train(order("plain", "train_cfg.max_steps=6", "train_cfg.val_steps=6"))
-    train(order("other", "train_cfg.max_steps=6", "train_cfg.val_steps=2", workers=2))
-    assert_equal(weights(order("plain").out), weights(order("other").out))
-
 
 def test_a_loss_that_is_no_number_stops_training_and_names_the_samples(
-    order: Any, data: Path
+    order: Any, drawn_inducts: Path
 ) -> None:
     bad = order("bad", "optim_wrapper.optimizer.lr=1e30", "param_scheduler=None")
     with pytest.raises(TrainingError, match=r"step \d+: the (loss|gradient) is .*samples .*\d{21}"):
         train(bad)
     last = [r for r in read_metrics(bad.out) if "lr" in r]
     assert all(r["lr"] == 1e30 for r in last)
-
-
-def test_a_checkpoint_is_never_written_after_a_loss_that_is_no_number(order: Any) -> None:
-    bad = order("bad", "optim_wrapper.optimizer.lr=1e30", "param_scheduler=None", "keep_every=1")
-    with pytest.raises(TrainingError):
-        train(bad)
-    kept = load(bad.out / "last.pth")
-    assert kept["meta"]["iter"] < 24
-    with pytest.raises(TrainingError, match="this step was not taken"):
-        train(bad)  # resumes before the step, meets the same loss, and says so again
-
-
-def test_two_processes_learn_what_one_learns_from_the_joined_batch(order: Any) -> None:
-    same = ("model.encoder.drop_path=0.0", "train_cfg.max_steps=5", "train_cfg.val_steps=5")
-    train(order("one", *same, "train_dataloader.batch_size=4"))
-    two = order("two", *same, "train_dataloader.batch_size=2")
-    torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
-    done = subprocess.run(command(two, *torchrun), env=one_thread(), capture_output=True, text=True,
-                          check=False)  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    one = weights(order("one").out)
-    for name, value in weights(two.out).items():
-        torch.testing.assert_close(value, one[name], rtol=2e-3, atol=2e-4)
-    assert json.loads((two.out / "run.json").read_text())["starts"][0]["processes"] == 2
-    rows = [[r for r in read_metrics(order(n).out) if "val/images" in r] for n in ("one", "two")]
-    assert rows[0][-1]["val/images"] == rows[1][-1]["val/images"]
 
 
 def test_training_stops_when_validation_no_longer_improves_and_keeps_the_best(order: Any) -> None:
@@ -217,65 +44,14 @@ def test_training_stops_when_validation_no_longer_improves_and_keeps_the_best(or
     assert train(stopped)["steps_of_this_run"] == 0  # and a restart doesn't forget
 
 
-def test_the_best_checkpoint_measures_again_what_was_measured(order: Any, data: Path) -> None:
+def test_the_best_checkpoint_measures_again_what_was_measured(
+    order: Any, drawn_inducts: Path
+) -> None:
     done = train(order())
-    again = evaluate(order().out, data, "val")
+    again = evaluate(order().out, drawn_inducts, "val")
     assert again["step"] == done["best"]["step"]
     assert {**again["metrics"], "step": again["step"]} == pytest.approx(done["best"])
-    assert evaluate(order().out, data, "test")["metrics"]["images"] == 6
-
-
-def test_a_run_folder_of_another_config_is_refused_unless_told_to_begin_anew(order: Any) -> None:
-    train(order("run", "train_cfg.max_steps=2"))
-    with pytest.raises(ConfigError, match=r"another config: optim_wrapper.optimizer.lr: 0.001 -> "):
-        train(order("run", "optim_wrapper.optimizer.lr=0.01"))
-    with pytest.raises(ConfigError, match=r"a run of 2 steps, now 3\n  fix: .*load_from="):
-        train(order("run", "train_cfg.max_steps=3"))  # its learning rate has come down already
-    other = order("run", "optim_wrapper.optimizer.lr=0.01", "train_cfg.max_steps=2", fresh=True)
-    assert train(other)["steps_of_this_run"] == 2
-
-
-def test_a_run_is_not_continued_on_other_data(order: Any, tmp_path: Path) -> None:
-    train(order("run", "train_cfg.max_steps=2"))
-    write_inducts(tmp_path / "more", inducts=24)
-    with pytest.raises(ConfigError, match=r"a run of 18 samples, now 30"):
-        train(order("run", "train_cfg.max_steps=2", data=tmp_path / "more"))
-
-
-def test_a_run_can_start_from_another_one_s_weights(order: Any) -> None:
-    train(order("first", "train_cfg.max_steps=3"))
-    best = order("first").out / "best.pth"
-    still = ("optim_wrapper.optimizer.lr=0.0", "param_scheduler=None", "train_cfg.max_steps=1")
-    train(order("second", f"load_from={best}", *still))
-    assert_equal(weights(best.parent, "best.pth"), weights(order("second").out, "best.pth"))
-
-
-def test_a_resumed_run_doesn_t_need_the_file_it_was_started_from(
-    order: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    train(order("first", "train_cfg.max_steps=3"))
-    start = tmp_path / "start.pth"
-    start.write_bytes((order("first").out / "best.pth").read_bytes())
-    run = order("run", "train_cfg.max_steps=2", init=str(start))
-    train(run)
-    assert "encoder weights loaded" in capfd.readouterr().err
-    start.unlink()
-    assert train(run)["steps_of_this_run"] == 0
-
-
-def test_a_folder_that_is_no_run_is_not_written_into(order: Any, tmp_path: Path) -> None:
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "thesis.tex").write_text("precious")
-    with pytest.raises(ConfigError, match="not empty, and no run folder"):
-        train(order())
-
-
-def test_a_damaged_checkpoint_is_named_and_not_resumed(order: Any) -> None:
-    train(order("run", "train_cfg.max_steps=2"))
-    last = order().out / "last.pth"
-    last.write_bytes(last.read_bytes()[:3000])
-    with pytest.raises(ModelFileError, match=r"last.pth is not a readable checkpoint"):
-        train(order("run", "train_cfg.max_steps=4"))
+    assert evaluate(order().out, drawn_inducts, "test")["metrics"]["images"] == 6
 
 
 def test_pictures_that_can_not_be_read_are_replaced_counted_and_reported(
