@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pick_folders
 import pytest
 import torch
 from drawn_world import write_inducts
@@ -39,3 +40,15 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that nobody changes."""
+    return pick_folders.write(tmp_path_factory.mktemp("whole"))
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    """A folder to damage."""
+    return pick_folders.write(tmp_path, products=6, picks=2, val=(3,), test=(4, 5))
