@@ -15,12 +15,13 @@ register_parts("identification")
 
 from mmengine.config import Config  # noqa: E402
 from mmengine.registry import DATASETS  # noqa: E402
-from pick_folders import (  # noqa: E402
+from pick_folders import (
     DIM,
     THREE,
     batch_of,
     head,
     pool_encoder,
+    score,
 )
 
 from robollm.train import config as configs  # noqa: E402
