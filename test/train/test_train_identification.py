@@ -15,7 +15,7 @@ register_parts("identification")
 
 from mmengine.config import Config  # noqa: E402
 from mmengine.registry import DATASETS  # noqa: E402
-from pick_folders import (
+from pick_folders import (  # noqa: E402
     DIM,
     THREE,
     batch_of,

@@ -21,6 +21,7 @@ from robollm.train.engine.runner import load
 from robollm.train.run import train
 
 
+@pytest.mark.timeout(300)
 def test_a_killed_run_goes_on_and_ends_bit_equal_to_one_that_was_not(order: Any) -> None:
     train(order("whole"))
     killed = order("killed")
@@ -81,6 +82,7 @@ def test_a_checkpoint_is_never_written_after_a_loss_that_is_no_number(order: Any
         train(bad)  # resumes before the step, meets the same loss, and says so again
 
 
+@pytest.mark.timeout(400)  # torchrun, and two processes that import torch
 def test_two_processes_learn_what_one_learns_from_the_joined_batch(order: Any) -> None:
     same = ("model.encoder.drop_path=0.0", "train_cfg.max_steps=5", "train_cfg.val_steps=5")
     train(order("one", *same, "train_dataloader.batch_size=4"))

@@ -81,6 +81,7 @@ def words(task: str, world: Path, out: Path, steps: int, *changes: str) -> list[
     return ["train", task, "--data", str(world), "--out", str(out), *settings]
 
 
+@pytest.mark.timeout(400)  # three processes, each imports MMDetection
 @pytest.mark.parametrize("task", TASKS)
 def test_every_verb_trains_measures_and_leaves_a_run_folder(
     task: str, world: Path, tmp_path: Path
@@ -143,6 +144,7 @@ def test_tasks_take_turns_in_the_shares_that_were_asked_for(world: Path, tmp_pat
         assert [Draw(d.position, d.item - many.offset(turns[step])) for d in batch] == own
 
 
+@pytest.mark.timeout(300)
 def test_three_adapters_on_one_frozen_encoder_are_trained_each_on_its_own_task(
     world: Path, tmp_path: Path
 ) -> None:
