@@ -258,7 +258,7 @@ class Study:
         for key in tests[0]:
             plain = key.rpartition("/")[2]
             if any(plain in names for names in SHOWN.values()):
-                values[key] = interval([t[key] for t in tests])
+                values[plain] = interval([t[key] for t in tests])  # no two tasks share a name
         trained = [f["train"] for f in found]
         command = shlex.join(["robollm", *self.command(row, 0)])
         for path, name in ((str(self.data), "DATA"), (str(self.runs), "RUNS")):
