@@ -117,7 +117,7 @@ def main() -> None:
     OUT.write_text(
         json.dumps(
             {
-                "command": "python bench/train_speed.py --data FOLDER",
+                "command": f"python bench/train_speed.py --data FOLDER --rounds {args.rounds}",
                 "conditions": {
                     "cpu": next(x for x in info if "model name" in x).partition(":")[2].strip(),
                     "bf16_instructions": [f for f in ("avx512_bf16", "amx_bf16") if f in flags],
