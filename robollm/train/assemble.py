@@ -42,13 +42,19 @@ def train_loader(config: Config, workers: int) -> DataLoader[Any]:
     )
 
 
-def start_processes() -> None:
-    """Meet the other processes, if torchrun started this one."""
-    if "RANK" in os.environ and not is_distributed():
+@contextlib.contextmanager
+def processes() -> Iterator[None]:
+    """Meet the other processes, if torchrun started this one, and part from them at the end."""
+    started = "RANK" in os.environ and not is_distributed()
+    if started:
         if torch.cuda.is_available():
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         backend = "nccl" if torch.cuda.is_available() else "gloo"
         torch.distributed.init_process_group(backend)
+    yield
+    if started:  # one that leaves early would take the others down; after an error, so it shall
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
 
 
 def model_wrapper(config: Config) -> dict[str, Any] | None:
@@ -58,7 +64,7 @@ def model_wrapper(config: Config) -> dict[str, Any] | None:
     wrapper = {
         "type": "MMDistributedDataParallel",
         "device_ids": None,
-        "broadcast_buffers": False,
+        "forward_sync_buffers": False,
         "find_unused_parameters": config.get("find_unused_parameters", False),
     }
     return {"model_wrapper_cfg": wrapper}

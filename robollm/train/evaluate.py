@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import tempfile
 import time
 from collections.abc import Sequence
@@ -11,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from mmengine.config import Config
-from mmengine.dist import is_distributed
 
 from robollm.core.errors import ConfigError
 from robollm.train import assemble
@@ -48,15 +48,16 @@ def evaluate(
         `metrics`, `step` of the checkpoint, and data problems by kind.
 
     Raises:
-        ConfigError: if `run` is no run folder with a best checkpoint, or a task without embeddings
-            is asked for them.
+        ConfigError: if `run` is no run folder with a best checkpoint, a task without embeddings
+            is asked for them, or torchrun started this.
     """
     known, best = run / CONFIG, run / BEST
     if not (known.is_file() and best.is_file()):
         raise ConfigError(
             f"{run} has no {CONFIG} and {BEST}", fix="give the --out of a `robollm train`"
         )
-    assemble.start_processes()
+    if "RANK" in os.environ:
+        raise ConfigError("measuring is for one process", fix="start it without torchrun")
     config = Config.fromfile(str(known), lazy_import=False, import_custom_modules=False)
     for change in changes:
         cfgs.change(config, change)
@@ -83,8 +84,6 @@ def evaluate(
             default_hooks=dict.fromkeys(("checkpoint", "sampler_seed", "logger")),
             custom_hooks=[{"type": "CountProblems"}, {"type": "KeepEmbeddings"}],
             visualizer={"type": "Visualizer", "vis_backends": []},
-            launcher="pytorch" if is_distributed() else "none",
-            cfg=assemble.model_wrapper(config),
             default_scope=assemble.scope_of(task),
             experiment_name=f"robollm-evaluate-{time.monotonic_ns()}",
         )

@@ -67,10 +67,14 @@ def train(order: Order) -> dict[str, Any]:
         ConfigError: if config, data and run folder don't fit together.
         TrainingError: if training can't go on.
     """
-    began = time.monotonic()
     register_parts(order.task)
     config = resolve(order)
-    assemble.start_processes()
+    with assemble.processes():
+        return _train(order, config)
+
+
+def _train(order: Order, config: Config) -> dict[str, Any]:
+    began = time.monotonic()
     resumed = prepare_folder(order.out, config, fresh=order.fresh)
     train_loader = assemble.train_loader(config, order.workers)
     val_loader = assemble.val_loader(copy.deepcopy(config.val_dataloader), order.workers)

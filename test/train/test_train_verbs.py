@@ -170,6 +170,28 @@ def test_three_adapters_on_one_frozen_encoder_are_trained_each_on_its_own_task(
         assert load_adapter(encoder, tmp_path / "run" / f"adapter-{task}.pth") == task
 
 
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    ("task", "changes"),
+    [
+        ("segmentation", ()),
+        ("multitask", ("model.adapters={'extractor': 4, 'enhancer': 8}",)),
+    ],
+)
+def test_two_processes_train_together_and_part_in_peace(
+    task: str, changes: tuple[str, ...], world: Path, tmp_path: Path
+) -> None:
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+    program = [sys.executable, *torchrun, "-m", "robollm.cli.main"]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*program, *words(task, world, tmp_path / "run", 4, *changes)], env=env,
+                          capture_output=True, text=True, check=False)  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    [line] = done.stdout.strip().splitlines()  # the first process speaks for all
+    assert json.loads(line)["steps"] == 4
+    assert load_checkpoint(tmp_path / "run" / "last.pth")["plan"]["processes"] == 2
+
+
 def test_one_encoder_is_in_the_checkpoint_once(world: Path, tmp_path: Path) -> None:
     assert CliRunner().invoke(app, words("multitask", world, tmp_path, 1)).exit_code == 0
     state = load_checkpoint(tmp_path / "best.pth")["state_dict"]
