@@ -34,12 +34,7 @@ def train_loader(config: Config, workers: int) -> DataLoader[Any]:
     dataset = DATASETS.build(part["dataset"])
     size = part.get("batch_size", 1)
     plan = DATA_SAMPLERS.build({"batch_size": size, **part["batch_sampler"], "dataset": dataset})
-    return DataLoader(
-        dataset,
-        batch_sampler=plan,
-        num_workers=workers or int(part.get("num_workers", 0)),
-        collate_fn=collate,
-    )
+    return _loader(dataset, plan, workers or int(part.get("num_workers", 0)))
 
 
 @contextlib.contextmanager
@@ -94,12 +89,7 @@ def val_loader(part: dict[str, Any], workers: int) -> DataLoader[Any]:
     dataset = DATASETS.build(part["dataset"])
     lengths = dataset.lengths if isinstance(dataset, ManyData) else [len(dataset)]
     plan = WholeBatches(lengths, part.get("batch_size", 1))
-    return DataLoader(
-        dataset,
-        batch_sampler=plan,
-        num_workers=workers or int(part.get("num_workers", 0)),
-        collate_fn=collate,
-    )
+    return _loader(dataset, plan, workers or int(part.get("num_workers", 0)))
 
 
 def scope_of(task: str) -> str:
@@ -107,9 +97,9 @@ def scope_of(task: str) -> str:
     return "mmdet" if task in ("segmentation", "multitask") else "mmengine"
 
 
-def length(loader: DataLoader[Any] | None) -> int:
+def length(loader: DataLoader[Any]) -> int:
     """How many samples a loader has."""
-    dataset: Any = loader.dataset if loader is not None else ()
+    dataset: Any = loader.dataset
     return len(dataset)
 
 

@@ -59,21 +59,20 @@ def evaluate(
     if "RANK" in os.environ:
         raise ConfigError("measuring is for one process", fix="start it without torchrun")
     config = Config.fromfile(str(known), lazy_import=False, import_custom_modules=False)
-    for change in changes:
-        cfgs.change(config, change)
     task = read_task(run)
     if embeddings is not None and task not in ("identification", "multitask"):
         raise ConfigError(f"{run} trained {task}, which has no embeddings")
     register_parts(task)
     cfgs.set_everywhere(config, "data_root", str(data), lambda m: "data_root" in m)
-    part = copy.deepcopy(config.val_dataloader)
-    for one in cfgs.walk(part):
+    for one in cfgs.walk(config.val_dataloader):
         if "split" in one:
             one["split"] = split
         for limit in ("val_picks", "val_distractors"):  # they are for quick looks while training
             if limit in one:
                 one[limit] = 0
-    loader = assemble.val_loader(part, workers)
+    for change in changes:  # what was asked for has the last word
+        cfgs.change(config, change)
+    loader = assemble.val_loader(copy.deepcopy(config.val_dataloader), workers)
     with assemble.quiet(), tempfile.TemporaryDirectory() as held:
         runner = TrainRunner(
             model=copy.deepcopy(config.model),

@@ -66,6 +66,8 @@ def _prepare(out: Path, config: Config, *, fresh: bool) -> bool:
     if fresh:
         for name in (LAST, BEST, "metrics.jsonl", CONFIG, RUN):
             (out / name).unlink(missing_ok=True)
+        for adapter in out.glob("adapter-*.pth"):
+            adapter.unlink()
         shutil.rmtree(out / "tensorboard", ignore_errors=True)
     if known.is_file() and last.is_file():
         old = Config.fromfile(str(known), lazy_import=False, import_custom_modules=False)

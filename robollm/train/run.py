@@ -140,9 +140,8 @@ def resolve(order: Order) -> Config:
     for one in (plan, *(m for m in cfgs.walk(data) if "data_root" in m)):
         one.setdefault("seed", seed)
     if order.init:
-        kinds = ("Beit3Encoder", "BEiT3Backbone")
         found = cfgs.set_everywhere(
-            config, "init_checkpoint", order.init, lambda m: m.get("type") in kinds
+            config, "init_checkpoint", order.init, lambda m: m.get("type") == "Beit3Encoder"
         )
         if not found:
             raise ConfigError(f"config {order.config} has no encoder to start from {order.init}")

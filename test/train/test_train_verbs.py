@@ -168,6 +168,9 @@ def test_three_adapters_on_one_frozen_encoder_are_trained_each_on_its_own_task(
         encoder = Beit3Encoder("tiny", depth=1)
         load_into(encoder, start)
         assert load_adapter(encoder, tmp_path / "run" / f"adapter-{task}.pth") == task
+    again = [*words("multitask", world, tmp_path / "run", 1), "--fresh"]
+    assert CliRunner().invoke(app, again).exit_code == 0
+    assert list((tmp_path / "run").glob("adapter-*")) == []  # they were another run's
 
 
 @pytest.mark.timeout(300)

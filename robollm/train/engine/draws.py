@@ -160,14 +160,22 @@ class Batches(Sampler[list[Draw]], ABC):
 class ShuffledBatches(Batches):
     """Every sample once per epoch, in an order of that epoch; what is left over meets the next."""
 
+    def __init__(self, dataset: Any, batch_size: int, seed: int = 0) -> None:
+        super().__init__(dataset, batch_size, seed)
+        self._orders: dict[int, np.ndarray[Any, np.dtype[np.int64]]] = {}
+
     def indices(self, step: int) -> Sequence[int]:
         """See `Batches.indices`."""
         n = len(self.dataset)
         places = range(step * self.whole, (step + 1) * self.whole)
-        orders: dict[int, np.ndarray[Any, np.dtype[np.int64]]] = {}
-        for epoch in {p // n for p in places}:
-            orders[epoch] = np.random.default_rng([self.seed, epoch, 1]).permutation(n)
-        return [int(orders[p // n][p % n]) for p in places]
+        # Drawn once an epoch: a permutation of all samples costs milliseconds at ARMBench's size.
+        self._orders = {
+            epoch: self._orders[epoch]
+            if epoch in self._orders
+            else np.random.default_rng([self.seed, epoch, 1]).permutation(n)
+            for epoch in sorted({p // n for p in places})
+        }
+        return [int(self._orders[p // n][p % n]) for p in places]
 
 
 def stack(items: Sequence[Any]) -> Any:
