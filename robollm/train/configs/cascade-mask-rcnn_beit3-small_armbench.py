@@ -1,4 +1,4 @@
-"""A small detector, trained from scratch on CPU cores in minutes; one class.
+"""A small detector, trained from scratch on a CPU core in most of an hour; one class.
 
 One box stage and few RoIs, no stride 4, an auxiliary dense loss: see docs/detector.md. Run one
 process per core, one thread each.

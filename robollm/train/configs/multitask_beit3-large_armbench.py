@@ -6,6 +6,8 @@ the encoder stays as it is, and each task gets MultiWay-Adapters of its own (the
 
 from robollm.train.config import join_tasks
 
+_base_ = ["./_base_/multitask.py"]
+
 _joined = join_tasks("large", turns={"segmentation": 2, "identification": 1, "defects": 1})
 
 model = {**_joined["model"], "weights": {"segmentation": 1, "identification": 1, "defects": 1}}
@@ -13,13 +15,10 @@ train_dataloader = _joined["train_dataloader"]
 val_dataloader = _joined["val_dataloader"]
 val_evaluator = _joined["val_evaluator"]
 
-train_cfg = {"type": "StepLoop", "max_epochs": 50, "val_epochs": 1}
+train_cfg = {"max_epochs": 50, "val_epochs": 1}
 optim_wrapper = {
-    "type": "GuardedOptimWrapper",
-    "amp": "bfloat16",
-    "optimizer": {"type": "AdamW", "lr": 2e-4, "betas": (0.9, 0.999), "weight_decay": 0.05},
+    "optimizer": {"lr": 2e-4},
     "clip_grad": {"max_norm": 3.0},
-    "constructor": "LayerDecay",
     "paramwise_cfg": {"layer_decay": 0.8},
 }
 param_scheduler = [
@@ -33,16 +32,5 @@ param_scheduler = [
     {"type": "CosineAnnealingLR", "eta_min": 0.0, "by_epoch": False},
 ]
 custom_hooks = [{"type": "EMAHook", "momentum": 0.0002}]
-select = {
-    "metric": [
-        "segmentation/class_agnostic_mask_mAP50",
-        "identification/recall@1_container",
-        "defects/mean_recall",
-    ],
-    "rule": "greater",
-    "patience": 5,
-}
-find_unused_parameters = True  # each step is one task's
-randomness = {"seed": 0}
 
 del join_tasks

@@ -17,20 +17,17 @@ class BEiT3Backbone(BaseModule):  # type: ignore[misc]
 
     Args:
         encoder: config of a `Beit3Encoder`, or a built encoder, shared with other tasks.
-        init_checkpoint: of the encoder, instead of the one in its config; only with a config.
         init_cfg: MMEngine's, unused by the encoder, which has its own `init_weights`.
     """
 
     def __init__(
         self,
         encoder: dict[str, Any] | nn.Module,
-        init_checkpoint: str = "",
         init_cfg: Any = None,
     ) -> None:
         super().__init__(init_cfg)
         if not isinstance(encoder, nn.Module):
-            given = {"init_checkpoint": init_checkpoint} if init_checkpoint else {}
-            encoder = MODELS.build({**encoder, **given})
+            encoder = MODELS.build(encoder)
         self.encoder: Any = encoder
 
     def forward(self, image: Tensor) -> tuple[Tensor]:
