@@ -1,12 +1,12 @@
-"""A small mask detector on the backbone's map, as one ONNX graph of default-domain operators.
+"""A small mask detector on the backbone's map, as two ONNX graphs of default-domain operators.
 
 Shape: a simple feature pyramid from the last map alone (ViTDet, arXiv:2203.16527), a region
 proposal network, RoIAlign on the level that fits the box, ONE box stage that scores and
-refines, and a mask head. The detector that is trained has three cascade stages and larger heads,
-and comes from PyTorch; this one is for tests and the first demo. Where it is simpler than
-ViTDet: strides 8, 16, 32 only; one box stage; one fully connected layer; proposals of all
-levels meet in one suppression; 3x3 convolutions repeat the border instead of padding with zeros,
-so that an empty picture gives nothing at its border.
+refines, and a mask head. The detector that is trained has up to three cascade stages and larger
+heads, and comes from PyTorch (`cascade_graph`); this one is for tests and the first demo. Where it
+is simpler than ViTDet: strides 8, 16, 32 only; one box stage; one fully connected layer; proposals
+of all levels meet in one suppression; 3x3 convolutions repeat the border instead of padding with
+zeros, so that an empty picture gives nothing at its border.
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
+from robollm.export import roi_graph as roi
 from robollm.export.graphs import Array, Graph
 
 STRIDES = (8, 16, 32)
 RATIOS = (0.5, 1.0, 2.0)  # height / width of an anchor
+FINEST = 14.0 * STRIDES[0]  # px; larger boxes than twice that leave the first level
 EPS = 1e-6
-MAX_LOG = math.log(1000 / 16)  # as in detectron2: one refinement can't explode a box
+SCORE_FLOOR = 0.0  # of a candidate
 Weights = Mapping[str, Array]
 
 
@@ -53,8 +55,8 @@ class DetectorRules:
     min_side: float = 2.0
 
 
-def build_detector(weights: Weights, *, patch: int, rules: DetectorRules) -> onnx.ModelProto:
-    """Write the detector as a graph.
+def build_proposals(weights: Weights, *, patch: int, rules: DetectorRules) -> onnx.ModelProto:
+    """Write the pyramid and the region proposal network as a graph, for maps of any size.
 
     Args:
         weights: float32, named as `detector_shapes` says.
@@ -62,21 +64,54 @@ def build_detector(weights: Weights, *, patch: int, rules: DetectorRules) -> onn
         rules: sizes and thresholds.
 
     Returns:
-        A model. Input `map` (1, C, h, w) float32. Outputs, best first, n from 0 to
-        `rules.detections`: `boxes` (n, 4) float32, xyxy, canvas px, inside the canvas;
-        `scores` (n,) float32 in [0, 1]; `labels` (n,) int64, all 0; `masks` (n, 28, 28)
-        float32 in [0, 1], the probability of "object" over the box.
+        A model. Input `map` (1, C, h, w) float32. Outputs, float32: `levels.0` to `levels.2`
+        (1, K, h_l, w_l), fine to coarse; `candidates` (M, 4), xyxy, canvas px, inside the canvas;
+        `candidate_scores` (M,) in [0, 1], or `roi_graph.THIN`; `candidate_levels` (M,).
     """
-    g = Graph("segmentation")
+    g = Graph("proposals")
     dim = weights["fpn.16.lateral.weight"].shape[1]
     features = g.input("map", [1, dim, "h", "w"])
-    build = _Detector(g, weights, rules)
     w, h = g.dim(features, 3), g.dim(features, 2)
     size = g.op("Mul", g.op("Concat", w, h, w, h, axis=0), g.ints(patch))
-    build.limit = g.op("Cast", size, to=TensorProto.FLOAT)
-    levels = build.pyramid(features)
-    rois = build.proposals(levels)
-    boxes = build.detect(levels, rois)
+    build = _Detector(g, weights, rules, g.op("Cast", size, to=TensorProto.FLOAT))
+    channels = len(weights["rpn.conv.weight"])
+    build.candidates(build.pyramid(features))
+    for i in range(len(STRIDES)):
+        g.output(f"levels.{i}", [1, channels, f"h{i}", f"w{i}"])
+    g.output("candidates", ["M", 4])
+    g.output("candidate_scores", ["M"])
+    g.output("candidate_levels", ["M"])
+    return g.model()
+
+
+def build_rois(weights: Weights, *, rules: DetectorRules) -> onnx.ModelProto:
+    """Write suppression, box head and mask head as a graph.
+
+    Args:
+        weights: float32, named as `detector_shapes` says.
+        rules: sizes and thresholds.
+
+    Returns:
+        A model. Inputs: what `build_proposals` gives, and `proposals` (1,) int64, how many boxes go
+        to the heads at most. `candidate_levels` doesn't matter: all levels meet in one suppression.
+        Outputs, best first, n from 0 to `rules.detections`: `boxes` (n, 4) float32, xyxy, canvas
+        px, inside the canvas; `scores` (n,) float32 in [0, 1]; `labels` (n,) int64, all 0; `masks`
+        (n, 28, 28) float32 in [0, 1], the probability of "object" over the box.
+    """
+    g = Graph("rois")
+    channels = len(weights["rpn.conv.weight"])
+    levels = [g.input(f"levels.{i}", [1, channels, f"h{i}", f"w{i}"]) for i in range(len(STRIDES))]
+    candidates = g.input("candidates", ["M", 4])
+    scores = g.input("candidate_scores", ["M"])
+    g.input("candidate_levels", ["M"])
+    count = g.input("proposals", [1], dtype=TensorProto.INT64)
+    w, h = g.dim(levels[0], 3), g.dim(levels[0], 2)
+    size = g.op("Mul", g.op("Concat", w, h, w, h, axis=0), g.ints(STRIDES[0]))
+    build = _Detector(g, weights, rules, g.op("Cast", size, to=TensorProto.FLOAT))
+    best = roi.suppress(
+        g, candidates, scores, count=count, iou=rules.proposal_iou, floor=g.floats(SCORE_FLOOR)
+    )
+    boxes = build.detect(levels, g.op("Gather", candidates, best, axis=0))
     build.masks(levels, boxes)
     g.output("boxes", ["n", 4])
     g.output("scores", ["n"])
@@ -120,32 +155,39 @@ def detector_shapes(dim: int, channels: int, hidden: int) -> dict[str, tuple[int
 
 
 class _Detector:
-    """The parts of the detector, written into `graph` one after another."""
+    """The parts of the detector, written into `graph` one after another.
 
-    def __init__(self, graph: Graph, weights: Weights, rules: DetectorRules) -> None:
+    Args:
+        graph: where they go.
+        weights: see `detector_shapes`.
+        rules: sizes and thresholds.
+        limit: a (4,) float32 value: width, height, width, height of the canvas, px.
+    """
+
+    def __init__(self, graph: Graph, weights: Weights, rules: DetectorRules, limit: str) -> None:
         self.g = graph
         self.w = weights
         self.rules = rules
-        self.limit = ""  # (4,) float32: width, height, width, height of the canvas, px
+        self.limit = limit
 
     def pyramid(self, features: str) -> list[str]:
-        """(1, C, h, w) -> one (1, K, h_l, w_l) per stride, fine to coarse."""
+        """(1, C, h, w) -> one (1, K, h_l, w_l) per stride, fine to coarse: `levels.0` and so on."""
         up = self._conv(features, "fpn.8.up", op="ConvTranspose", strides=[2, 2])
         # ceil_mode: a map one patch high still has a coarse level
         down = self.g.op("MaxPool", features, kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1)
         levels = []
-        for stride, x in zip(STRIDES, (up, features, down), strict=True):
+        for i, (stride, x) in enumerate(zip(STRIDES, (up, features, down), strict=True)):
             x = self._channel_norm(self._conv(x, f"fpn.{stride}.lateral"))
             x = self._conv(self._edge(x), f"fpn.{stride}.smooth")
-            levels.append(self._channel_norm(x))
+            levels.append(self._channel_norm(x, out=f"levels.{i}"))
         return levels
 
-    def proposals(self, levels: list[str]) -> str:
-        """The boxes worth a look, best first: (p, 4) float32, canvas px."""
+    def candidates(self, levels: list[str]) -> None:
+        """The boxes worth a look: the outputs `candidates`, `_scores` and `_levels`."""
         g, rules = self.g, self.rules
-        scores, boxes = [], []
+        scores, boxes, numbers = [], [], []
         shared = {p: self._constants(f"rpn.{p}") for p in ("conv", "objectness", "deltas")}
-        for stride, level in zip(STRIDES, levels, strict=True):
+        for i, (stride, level) in enumerate(zip(STRIDES, levels, strict=True)):
             x = g.op("Conv", self._edge(level), *shared["conv"], out=f"rpn.hidden.{stride}")
             x = g.op("Relu", x)
             logit = g.op("Conv", x, *shared["objectness"])
@@ -155,40 +197,56 @@ class _Detector:
             best, index = g.ops("TopK", 2, logit, count, axis=0)
             anchors = g.op("Gather", self._anchors(level, stride), index, axis=0)
             delta = g.op("Gather", self._rows(delta, "", -1, 4), index, axis=0)
-            boxes.append(self._refine(anchors, delta))
+            boxes.append(roi.refine(g, anchors, delta, self.limit))
             scores.append(g.op("Sigmoid", best))
-        box, score = g.op("Concat", *boxes, axis=0), g.op("Concat", *scores, axis=0)
-        kept = self._suppress(box, score, rules.proposals, rules.proposal_iou, 0.0)
-        return g.op("Gather", box, kept, axis=0)
+            numbers.append(g.op("Expand", g.scalar(float(i)), count))
+        box = g.op("Concat", *boxes, axis=0, out="candidates")
+        score = g.op("Concat", *scores, axis=0)
+        roi.without_thin(g, box, score, rules.min_side, out="candidate_scores")
+        g.op("Concat", *numbers, axis=0, out="candidate_levels")
 
     def detect(self, levels: list[str], rois: str) -> str:
         """Score and refine the proposals; give the results' boxes, and name three outputs."""
         g, rules = self.g, self.rules
-        x = g.op("Flatten", self._pool(levels, rois, 7), axis=1)
+        pooled, which = self._pool(levels, rois, 7)
+        rois = g.op("Gather", rois, which, axis=0)
+        x = g.op("Flatten", pooled, axis=1)
         hidden = g.op("Gemm", x, *self._constants("box.fc"), transB=1, out="box.hidden")
         x = g.op("Relu", hidden)
         logit = g.op("Gemm", x, *self._constants("box.score"), transB=1, out="box.logit")
         delta = g.op("Gemm", x, *self._constants("box.deltas"), transB=1)
         delta = g.op("Mul", delta, g.floats(0.1, 0.1, 0.2, 0.2))
-        boxes = self._refine(rois, delta)
+        boxes = roi.refine(g, rois, delta, self.limit)
         scores = g.op("Reshape", g.op("Sigmoid", logit), g.ints(-1))
-        kept = self._suppress(boxes, scores, rules.detections, rules.iou, rules.score_floor)
-        scores = g.op("Gather", scores, kept, axis=0)
-        # ONNX doesn't promise the order of NonMaxSuppression's result
-        _, order = g.ops("TopK", 2, scores, g.dim(scores, 0), axis=0, out="scores")
-        boxes = g.op("Gather", g.op("Gather", boxes, kept, axis=0), order, axis=0, out="boxes")
-        zero = onnx.helper.make_tensor("value", TensorProto.INT64, [1], [0])
-        g.op("ConstantOfShape", g.dim(boxes, 0), value=zero, out="labels")
+        scores = roi.without_thin(g, boxes, scores, rules.min_side)
+        kept = roi.suppress(
+            g,
+            boxes,
+            scores,
+            count=g.ints(rules.detections),
+            iou=rules.iou,
+            floor=g.floats(rules.score_floor),
+        )
+        _, best = roi.ranked(g, scores, kept, out="scores")
+        boxes = g.op("Gather", boxes, best, axis=0, out="boxes")
+        roi.zeros(g, g.dim(boxes, 0), out="labels")
         return boxes
 
     def masks(self, levels: list[str], boxes: str) -> None:
         """The probability of "object" over each box: the output `masks` (n, 28, 28)."""
         g = self.g
-        x = self._conv(self._pool(levels, boxes, 14), "mask.conv", pads=[1, 1, 1, 1])
+        pooled, which = self._pool(levels, boxes, 14)
+        x = self._conv(pooled, "mask.conv", pads=[1, 1, 1, 1])
         x = self._conv(g.op("Relu", x), "mask.up", op="ConvTranspose", strides=[2, 2])
         x = self._conv(g.op("Relu", x), "mask.logit", out="mask.residual")
         x = g.op("Add", x, g.const(self.w["mask.prior"], "mask.prior"))
-        g.op("Squeeze", g.op("Sigmoid", x), g.ints(1), out="masks")
+        x = g.op("Squeeze", g.op("Sigmoid", x), g.ints(1))
+        roi.in_order(g, x, which, out="masks")
+
+    def _pool(self, levels: list[str], boxes: str, side: int) -> tuple[str, str]:
+        return roi.pool(
+            self.g, levels, boxes, strides=STRIDES, finest=FINEST, side=side, sampling=2
+        )
 
     def _anchors(self, level: str, stride: int) -> str:
         """All anchors of a level, rows first: (h*w*A, 4) float32, canvas px."""
@@ -208,77 +266,6 @@ class _Detector:
         grid = g.op("Add", g.op("Add", *axes), g.const(cells))  # (h, w, A, 4)
         return g.op("Reshape", grid, g.ints(-1, 4))
 
-    def _refine(self, boxes: str, delta: str) -> str:
-        """Move and scale boxes by (dx, dy, log dw, log dh), then clip them to the canvas."""
-        g = self.g
-        low, high = self._halves(boxes)
-        shift, grow = self._halves(delta)
-        size = g.op("Sub", high, low)
-        centre = g.op("Mul", g.op("Add", low, high), g.scalar(0.5))
-        centre = g.op("Add", centre, g.op("Mul", size, shift))
-        grow = g.op("Exp", g.op("Clip", grow, g.scalar(-MAX_LOG), g.scalar(MAX_LOG)))
-        half = g.op("Mul", g.op("Mul", size, grow), g.scalar(0.5))
-        moved = g.op("Concat", g.op("Sub", centre, half), g.op("Add", centre, half), axis=1)
-        return g.op("Min", g.op("Max", moved, g.scalar(0.0)), self.limit)
-
-    def _suppress(self, boxes: str, scores: str, count: int, iou: float, floor: float) -> str:
-        """Indices of the boxes that stay, (k,) int64; boxes too thin to be real never do."""
-        g = self.g
-        low, high = self._halves(boxes)
-        side = g.op("ReduceMin", g.op("Sub", high, low), axes=[1], keepdims=0)
-        real = g.op("GreaterOrEqual", side, g.scalar(self.rules.min_side))
-        scores = g.op("Where", real, scores, g.scalar(-1.0))
-        kept = g.op(
-            "NonMaxSuppression",
-            g.op("Unsqueeze", boxes, g.ints(0)),
-            g.op("Unsqueeze", scores, g.ints(0, 1)),
-            g.ints(count),
-            g.floats(iou),
-            g.floats(floor),
-        )
-        return g.op("Gather", kept, g.int0(2), axis=1)
-
-    def _pool(self, levels: list[str], boxes: str, side: int) -> str:
-        """RoIAlign each box on the level of its size: (n, K, side, side).
-
-        The rule is FPN's: a box of 14 strides belongs to the level, one of twice the side to
-        the next. Boxes are pooled level by level and put back into their order.
-        """
-        g = self.g
-        low, high = self._halves(boxes)
-        area = g.op("ReduceProd", g.op("Sub", high, low), axes=[1], keepdims=0)
-        ratio = g.op("Mul", area, g.scalar((14 * STRIDES[0]) ** -2))
-        level = g.op(
-            "Mul", g.op("Log", g.op("Add", ratio, g.scalar(EPS))), g.scalar(0.5 / math.log(2))
-        )
-        level = g.op("Clip", g.op("Floor", level), g.scalar(0.0), g.scalar(len(STRIDES) - 1.0))
-        parts, indices = [], []
-        for i, (stride, features) in enumerate(zip(STRIDES, levels, strict=True)):
-            here = g.op("NonZero", g.op("Equal", level, g.scalar(float(i))))
-            index = g.op("Reshape", here, g.ints(-1))
-            zero = onnx.helper.make_tensor("value", TensorProto.INT64, [1], [0])
-            pooled = g.op(
-                "RoiAlign",
-                features,
-                g.op("Gather", boxes, index, axis=0),
-                g.op("ConstantOfShape", g.op("Shape", index), value=zero),
-                coordinate_transformation_mode="half_pixel",
-                output_height=side,
-                output_width=side,
-                sampling_ratio=2,
-                spatial_scale=1 / stride,
-            )
-            parts.append(pooled)
-            indices.append(index)
-        index = g.op("Concat", *indices, axis=0)
-        _, back = g.ops("TopK", 2, index, g.dim(index, 0), axis=0, largest=0)
-        return g.op("Gather", g.op("Concat", *parts, axis=0), back, axis=0)
-
-    def _halves(self, boxes: str) -> tuple[str, str]:
-        """Columns 0-1 and columns 2-3."""
-        low, high = self.g.ops("Split", 2, boxes, self.g.ints(2, 2), axis=1)
-        return low, high
-
     def _rows(self, x: str, out: str, *shape: int) -> str:
         """(1, A*m, h, w) -> one row per anchor, in the anchors' order."""
         x = self.g.op("Transpose", x, perm=[0, 2, 3, 1])
@@ -288,13 +275,13 @@ class _Detector:
         """Repeat the border once on each side: an even picture stays even up to its border."""
         return self.g.op("Pad", x, self.g.ints(0, 0, 1, 1, 0, 0, 1, 1), mode="edge")
 
-    def _channel_norm(self, x: str) -> str:
+    def _channel_norm(self, x: str, *, out: str = "") -> str:
         """LayerNorm over the channels of (1, K, h, w), without weights."""
         g, k = self.g, len(self.w["rpn.conv.weight"])
         x = g.op("Transpose", x, perm=[0, 2, 3, 1])
         one = g.floats(*[1.0] * k)
         x = g.op("LayerNormalization", x, one, axis=-1, epsilon=EPS)
-        return g.op("Transpose", x, perm=[0, 3, 1, 2])
+        return g.op("Transpose", x, perm=[0, 3, 1, 2], out=out)
 
     def _conv(
         self, x: str, name: str, *, op: str = "Conv", out: str = "", **attributes: list[int]

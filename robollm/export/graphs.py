@@ -6,6 +6,7 @@ same bytes. Only operators of the default ONNX domain are meant to be used.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 OPSET = 17
 IR_VERSION = 8
+EPS = 1e-5
+"""Of every LayerNorm: BEiT-3's, and PyTorch's default."""
 
 Array = NDArray[np.float32]
 Shape = Sequence[int | str]
@@ -38,9 +41,9 @@ class Graph:
         self._outputs: list[onnx.ValueInfoProto] = []
         self._count = 0
 
-    def input(self, name: str, shape: Shape) -> str:
-        """Declare a float32 input. A string in `shape` names a dynamic axis."""
-        self._inputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape)))
+    def input(self, name: str, shape: Shape, *, dtype: int = TensorProto.FLOAT) -> str:
+        """Declare an input, float32 by default. A string in `shape` names a dynamic axis."""
+        self._inputs.append(helper.make_tensor_value_info(name, dtype, list(shape)))
         return name
 
     def output(self, name: str, shape: Shape, *, dtype: int = TensorProto.FLOAT) -> None:
@@ -54,6 +57,10 @@ class Graph:
             raise ValueError(f"constant {name!r} is already in graph {self.name!r}")
         self._constants[name] = numpy_helper.from_array(np.ascontiguousarray(value), name)
         return name
+
+    def once(self, value: NDArray[Any], name: str) -> str:
+        """Store an array that several parts of the graph use, under one name of its own."""
+        return name if name in self._constants else self.const(value, name)
 
     def floats(self, *values: float) -> str:
         """A shared 1-D float32 constant."""
@@ -97,21 +104,27 @@ class Graph:
         """The length of one axis as a 1-D int64 value."""
         return self.op("Shape", value, start=axis, end=axis + 1)
 
-    def linear(self, x: str, weight: Array, bias: Array, name: str, *, out: str = "") -> str:
+    def linear(self, x: str, weight: Array, bias: Array | None, name: str, *, out: str = "") -> str:
         """A linear layer over the last axis: x @ weight.T + bias.
 
         Args:
             x: (..., I) float32.
             weight: (O, I) float32, as torch keeps it; stored transposed, which is what ONNX
                 Runtime packs once at load.
-            bias: (O,) float32.
-            name: prefix of the two constants.
+            bias: (O,) float32, or None for none.
+            name: prefix of the constants. That matrices end in `.weight` is what int8 goes by.
             out: the output's name.
         """
-        y = self.op("MatMul", x, self.const(weight.T, f"{name}.weight"))
-        return self.op("Add", y, self.const(bias, f"{name}.bias"), out=out)
+        matrix = self.const(weight.T, f"{name}.weight")
+        if bias is None:
+            return self.op("MatMul", x, matrix, out=out)
+        return self.op(
+            "Add", self.op("MatMul", x, matrix), self.const(bias, f"{name}.bias"), out=out
+        )
 
-    def layer_norm(self, x: str, weight: Array, bias: Array, name: str, *, eps: float) -> str:
+    def layer_norm(
+        self, x: str, weight: Array, bias: Array, name: str, *, eps: float = EPS, out: str = ""
+    ) -> str:
         """LayerNorm over the last axis; `weight` and `bias` are (C,) float32."""
         return self.op(
             "LayerNormalization",
@@ -120,6 +133,14 @@ class Graph:
             self.const(bias, f"{name}.bias"),
             axis=-1,
             epsilon=eps,
+            out=out,
+        )
+
+    def gelu(self, x: str) -> str:
+        """Exact GELU, x/2 (1 + erf(x / sqrt 2)), in the form that ONNX Runtime fuses."""
+        erf = self.op("Erf", self.op("Div", x, self.scalar(math.sqrt(2))))
+        return self.op(
+            "Mul", self.op("Mul", x, self.op("Add", erf, self.scalar(1.0))), self.scalar(0.5)
         )
 
     def model(self) -> onnx.ModelProto:

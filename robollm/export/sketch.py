@@ -7,11 +7,7 @@ same bytes on the same machine.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shlex
-import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,11 +16,11 @@ import numpy as np
 import onnx
 
 from robollm import __version__
-from robollm.core.errors import ConfigError, ModelFileError
+from robollm.core.errors import ConfigError
 from robollm.export.beit3_graph import EncoderShape, build_backbone
-from robollm.export.detector_graph import DetectorRules, build_detector
-from robollm.export.graphs import Array
-from robollm.export.head_graphs import build_defects, build_identification
+from robollm.export.detector_graph import DetectorRules, build_proposals, build_rois
+from robollm.export.graphs import OPSET, Array
+from robollm.export.head_graphs import build_defects, build_identification, build_regions
 from robollm.export.pictures import Rgb, plain, texture, to_input, tote
 from robollm.export.sketch_weights import (
     SPREAD,
@@ -33,13 +29,14 @@ from robollm.export.sketch_weights import (
     encoder_weights,
     run,
 )
+from robollm.export.writer import refuse_foreign, write_bundle
+from robollm.runtime.bundle import REFERENCE
 
 PATCH = 16
 GRID = 14  # side of the position table: BEiT-3 at 224 px
 TOTE_HW = (384, 480)
 CROP_HW = (224, 224)
 DEFECTS = ("multi_pick", "nominal", "package_defect")
-FILE = "bundle.json"
 GREYS = (0.1, 0.5, 0.9)
 Models = dict[str, onnx.ModelProto]
 
@@ -102,41 +99,27 @@ def write_sketch_bundle(
     for side in (*tote_hw, *crop_hw):
         if side < PATCH or side % PATCH:
             raise ConfigError(f"a canvas side is {side} px, want a multiple of {PATCH}")
-    _refuse_foreign(out)
+    refuse_foreign(out)  # before the work is done
     models = sketch_models(seed, size, tote_hw=tote_hw, crop_hw=crop_hw)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".part", dir=out.parent))
-    try:
-        part.chmod(0o755)  # mkdtemp's 0700 would lock other users out of a shared model folder
-        files: dict[str, Any] = {}
-        for graph, model in models.items():
-            data = model.SerializeToString(deterministic=True)
-            (part / f"{graph}.onnx").write_bytes(data)
-            digest = hashlib.sha256(data).hexdigest()
-            files[f"{graph}.onnx"] = {"bytes": len(data), "sha256": digest}
-        about = _describe(files, seed, size, tote_hw, crop_hw, name)
-        text = json.dumps(about, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-        (part / FILE).write_text(text, encoding="utf-8")
-        _put_in_place(part, out)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)  # gone already if all went well
-    return out
+    card = _card(seed, size, tote_hw, crop_hw, name)
+    card["graphs"] = {role: f"{role}.onnx" for role in models}
+    return write_bundle(out, {f"{role}.onnx": model for role, model in models.items()}, card)
 
 
 def sketch_models(
     seed: int, size: SketchSize, *, tote_hw: tuple[int, int], crop_hw: tuple[int, int]
 ) -> Models:
-    """Draw the weights, centre them on synthetic pictures, and build the four graphs.
+    """Draw the weights, centre them on synthetic pictures, and build the graphs.
 
     Returns:
-        Models by graph name, checked by `onnx.checker`.
+        Models by role, checked by `onnx.checker`.
     """
     rng = np.random.default_rng(seed)
     shape = EncoderShape(size.dim, size.depth, 4 * size.dim, PATCH, GRID, size.heads)
     backbone = build_backbone(encoder_weights(rng, shape), heads=size.heads)
 
     def encode(pictures: list[Rgb]) -> tuple[Array, Array]:
-        found = run(backbone, [to_input([p]) for p in pictures], ["map", "cls"])
+        found = run(backbone, ({"image": to_input([p])} for p in pictures), ["map", "cls"])
         maps, tokens = zip(*found, strict=True)
         return np.concatenate(maps), np.concatenate(tokens)
 
@@ -157,36 +140,31 @@ def sketch_models(
     )
     models = {
         "backbone": backbone,
-        "segmentation": build_detector(weights, patch=PATCH, rules=rules),
+        "proposals": build_proposals(weights, patch=PATCH, rules=rules),
+        "rois": build_rois(weights, rules=rules),
         "identification": identification,
         "defects": defects,
+        "regions": build_regions(size.dim, patch=PATCH),
     }
     for model in models.values():
         onnx.checker.check_model(model, full_check=True)
     return models
 
 
-def _describe(
-    files: dict[str, Any],
-    seed: int,
-    size: SketchSize,
-    tote_hw: tuple[int, int],
-    crop_hw: tuple[int, int],
-    name: str,
+def _card(
+    seed: int, size: SketchSize, tote_hw: tuple[int, int], crop_hw: tuple[int, int], name: str
 ) -> dict[str, Any]:
-    """What `bundle.json` says: format_version 1."""
+    """What `bundle.json` says about a sketch, but for its graphs."""
 
     def canvas(hw: tuple[int, int]) -> dict[str, Any]:
         return {"height": hw[0], "width": hw[1], "fit": "letterbox"}
 
     return {
-        "format": "robollm-bundle",
-        "format_version": 1,
         "name": name,
         "version": __version__,
         "status": "untrained",
-        "files": files,
-        "graphs": {file.removesuffix(".onnx"): file for file in files},
+        "opset": OPSET,
+        "variants": {REFERENCE: {}},
         "input": {
             "channel_order": "rgb",
             "mean": [0.5, 0.5, 0.5],
@@ -195,6 +173,9 @@ def _describe(
             "tote": canvas(tote_hw),
             "crop": canvas(crop_hw),
         },
+        "detector": {"proposals": DetectorRules().proposals},
+        "adapters": [],
+        "identification": {"views": []},
         "embedding": {"dim": size.embedding},
         "labels": {"segmentation": ["object"], "defects": list(DEFECTS)},
         "thresholds": {
@@ -226,35 +207,3 @@ def _command(
         f"crop_hw={crop_hw}, name={name!r})"
     )
     return f"python -c {shlex.quote(f'from robollm.export.sketch import *; {call}')}"
-
-
-def _refuse_foreign(out: Path) -> None:
-    """Let nothing be overwritten that isn't a bundle."""
-    if not out.exists() and not out.is_symlink():
-        return
-    fix = "name a new folder, or remove this one yourself"
-    if out.is_symlink() or not out.is_dir():
-        raise ModelFileError(f"{out} is no folder, want a bundle's folder or none", fix=fix)
-    if not any(out.iterdir()):
-        return
-    try:
-        about = json.loads((out / FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        about = None
-    if not isinstance(about, dict) or about.get("format") != "robollm-bundle":
-        raise ModelFileError(f"{out} holds files but is no bundle: not overwritten", fix=fix)
-
-
-def _put_in_place(part: Path, out: Path) -> None:
-    """Rename `part` to `out`; a bundle that is there steps aside, and comes back on failure."""
-    if not out.exists() or not any(out.iterdir()):
-        part.replace(out)
-        return
-    old = part.with_suffix(".old")
-    out.replace(old)
-    try:
-        part.replace(out)
-    except BaseException:
-        old.replace(out)
-        raise
-    shutil.rmtree(old)

@@ -8,7 +8,8 @@ trained, and no picture of a real cell is involved.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import onnx
@@ -18,7 +19,8 @@ from robollm.export.beit3_graph import EncoderShape
 from robollm.export.detector_graph import (
     STRIDES,
     DetectorRules,
-    build_detector,
+    build_proposals,
+    build_rois,
     detector_shapes,
 )
 from robollm.export.graphs import Array
@@ -135,37 +137,49 @@ def detector_weights(
     weights["box.fc.weight"] = (cells - cells.mean(2, keepdims=True)).reshape(fc.shape)
     weights["mask.prior"] = _mask_prior()
 
+    def propose(values: Sequence[str], inputs: Array) -> list[list[Array]]:
+        model = build_proposals(weights, patch=patch, rules=rules)
+        return run(model, ({"map": x} for x in inputs[:, None]), values)
+
     def probe(values: Sequence[str], inputs: Array) -> list[Array]:
-        """Each value over all the inputs, as one flat row of what the first axis holds."""
-        model = build_detector(weights, patch=patch, rules=rules)
-        found = run(model, inputs[:, None], values)
-        return [np.concatenate(value) for value in zip(*found, strict=True)]
+        """Each value of the first graph over all the inputs, as one row."""
+        return [np.concatenate(v) for v in zip(*propose(values, inputs), strict=True)]
+
+    def probe_rois(value: str, inputs: Array) -> Array:
+        """A value of the second graph over all the inputs, as one row."""
+        model = build_rois(weights, rules=rules)
+        count = np.array([rules.proposals])
+        names = [i.name for i in model.graph.input if i.name != "proposals"]
+        feeds = (
+            {**dict(zip(names, found, strict=True)), "proposals": count}
+            for found in propose(names, inputs)
+        )
+        return np.concatenate([x for (x,) in run(model, feeds, [value])])
 
     hidden = probe([f"rpn.hidden.{s}" for s in STRIDES], plain_maps)
     weights["rpn.conv.bias"] = _round(-np.mean([x.mean((0, 2, 3)) for x in hidden], 0))
     logits = np.concatenate(probe([f"rpn.logit.{s}" for s in STRIDES], maps))
     _standardise(weights, "rpn.objectness", float(logits.mean()), float(logits.std()))
-    (fc_out,) = probe(["box.hidden"], plain_maps)
-    weights["box.fc.bias"] = _round(-fc_out.mean(0))
-    (scores,) = probe(["box.logit"], maps)
+    weights["box.fc.bias"] = _round(-probe_rois("box.hidden", plain_maps).mean(0))
+    scores = probe_rois("box.logit", maps)
     _standardise(weights, "box.score", float(np.quantile(scores, 1 - SHARE)), float(scores.std()))
-    (residual,) = probe(["mask.residual"], maps)
+    residual = probe_rois("mask.residual", maps)
     _standardise(weights, "mask.logit", float(residual.mean()), float(residual.std()))
     return weights
 
 
 def run(
-    model: onnx.ModelProto, inputs: Iterable[Array], outputs: Sequence[str]
+    model: onnx.ModelProto, feeds: Iterable[Mapping[str, NDArray[Any]]], outputs: Sequence[str]
 ) -> list[list[Array]]:
-    """Run a model of one input on one array after another, and give any of its values.
+    """Run a model on one set of inputs after another, and give any of its values.
 
     Args:
-        model: a model with a single input.
-        inputs: arrays for that input.
+        model: the model.
+        feeds: arrays by name of input.
         outputs: names of outputs or of inner values.
 
     Returns:
-        For every input the outputs, in the order asked for.
+        For every feed the outputs, in the order asked for.
     """
     import onnxruntime as ort  # heavy, so only where it is used
 
@@ -179,8 +193,7 @@ def run(
     session = ort.InferenceSession(
         shown.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
-    (name,) = (i.name for i in model.graph.input)
-    return [session.run(list(outputs), {name: x}) for x in inputs]
+    return [session.run(list(outputs), dict(feed)) for feed in feeds]
 
 
 def _standardise(weights: Weights, layer: str, zero: float, spread: float) -> None:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from onnx_kit import TINY
 
 from robollm.export.sketch import write_sketch_bundle
+
+if TYPE_CHECKING:
+    from exported_kit import Exported
 
 
 @pytest.fixture(scope="session")
@@ -26,3 +30,27 @@ def write_tiny(tmp_path: Path) -> Callable[..., Path]:
         return write_sketch_bundle(tmp_path / folder, **settings)  # type: ignore[arg-type]
 
     return write
+
+
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """ARMBench's three folders with a few pictures each."""
+    from exported_kit import write_data
+
+    return write_data(tmp_path_factory.mktemp("drawn"))
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory, drawn: Path) -> Exported:
+    """One multitask run as a bundle, with dynamic int8."""
+    from exported_kit import export_multitask
+
+    return export_multitask(tmp_path_factory.mktemp("multitask"), drawn)
+
+
+@pytest.fixture(scope="session")
+def exported_three(tmp_path_factory: pytest.TempPathFactory, drawn: Path) -> Exported:
+    """Three runs on one encoder as a bundle: adapters, three views, sequences, references."""
+    from exported_kit import export_three
+
+    return export_three(tmp_path_factory.mktemp("three"), drawn)

@@ -1,18 +1,23 @@
-"""The ONNX encoder against a slow NumPy one."""
+"""The ONNX encoder against a slow NumPy one, and its windows and adapters against PyTorch's."""
 
 from __future__ import annotations
 
 import numpy as np
 import onnx
 import pytest
+import torch
 from beit3_oracle import bicubic, encode
-from onnx_kit import load
+from onnx_kit import Run, load
 
-from robollm.core.errors import ModelFileError
+from robollm.core.errors import ConfigError, ModelFileError
 from robollm.export.beit3_graph import EncoderShape, Weights, build_backbone
 from robollm.export.graphs import Array
+from robollm.train.adapters.multiway import AdapterSettings, attach, switch
+from robollm.train.beit3.encoder import Beit3Encoder
 
 HEADS = 3
+SIZES = [(2, 64, 64), (1, 96, 160), (3, 112, 80), (1, 16, 16), (1, 224, 224)]
+ALPHAS = {"identification": 0.6, "defects": 0.3}
 
 
 def random_weights(seed: int = 0, *, dim: int = 24, depth: int = 2, grid: int = 14) -> Weights:
@@ -122,3 +127,146 @@ def test_weights_of_something_else_are_refused() -> None:
 def test_heads_that_do_not_divide_the_channels_are_refused() -> None:
     with pytest.raises(ModelFileError, match="24 channels don't divide into 5 heads"):
         build_backbone(random_weights(), heads=5)
+
+
+def encoder(**changes: object) -> Beit3Encoder:
+    """A tiny encoder whose weights and biases are all away from 0."""
+    sizes = {"dim": 24, "depth": 3, "heads": HEADS, "hidden": 48, **changes}
+    made = Beit3Encoder("tiny", **sizes).eval()
+    shake(made, seed=0)
+    return made
+
+
+def shake(module: torch.nn.Module, *, seed: int, part: str = "") -> None:
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, weight in module.named_parameters():
+            if part in name:
+                std = 0.3 if weight.ndim == 1 else 0.15
+                weight += std * torch.randn(weight.shape, generator=generator)
+
+
+def with_adapters(**changes: object) -> Beit3Encoder:
+    """Two tasks whose adapters differ in size, one of them without an extractor."""
+    made = encoder(**changes)
+    attach(made, ["identification"], AdapterSettings(8, 12, ALPHAS["identification"]))
+    attach(made, ["defects"], AdapterSettings(0, 5, ALPHAS["defects"]))
+    shake(made, seed=1, part="adapters")
+    return made
+
+
+def weights_of(made: Beit3Encoder) -> dict[str, Array]:
+    return {name: weight.numpy() for name, weight in made.state_dict().items()}
+
+
+def compare(run: Run, made: Beit3Encoder, image: Array, **inputs: Array) -> None:
+    with torch.no_grad():
+        want = made(torch.from_numpy(image))
+    got = run(image=image, **inputs)
+    np.testing.assert_allclose(got["map"], want.map.numpy(), atol=2e-5, rtol=0)
+    np.testing.assert_allclose(got["cls"], want.cls.numpy(), atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("window", "global_blocks"), [(0, ()), (3, ()), (4, (1,)), (14, (0, 2)), (5, (0, 1, 2))]
+)
+def test_windows_are_those_of_the_trained_encoder_at_every_size(
+    window: int, global_blocks: tuple[int, ...]
+) -> None:
+    made = encoder(window=window, global_blocks=global_blocks)
+    model = build_backbone(
+        weights_of(made), heads=HEADS, window=window, global_blocks=global_blocks
+    )
+    onnx.checker.check_model(model, full_check=True)
+    run = load(model)
+    for size in SIZES:
+        compare(run, made, noise(size[0], 3, *size[1:]))
+
+
+def test_windows_matter() -> None:
+    weights, image = weights_of(encoder()), noise(1, 3, 96, 96)
+    whole = load(build_backbone(weights, heads=HEADS))(image=image)["map"]
+    cut = load(build_backbone(weights, heads=HEADS, window=3))(image=image)["map"]
+    assert np.abs(whole - cut).max() > 0.01
+
+
+def test_a_graph_in_windows_uses_only_default_operators() -> None:
+    model = build_backbone(
+        weights_of(with_adapters()), heads=HEADS, window=3, adapters=list(ALPHAS), alphas=ALPHAS
+    )
+    assert {n.domain for n in model.graph.node} == {""}
+    assert [(o.domain, o.version) for o in model.opset_import] == [("", 17)]
+
+
+def test_every_row_of_a_batch_has_the_adapters_of_its_own_task() -> None:
+    made = with_adapters(window=3)
+    run = load(
+        build_backbone(
+            weights_of(made), heads=HEADS, window=3, adapters=list(ALPHAS), alphas=ALPHAS
+        )
+    )
+    names, image = [None, *ALPHAS], noise(5, 3, 64, 80)
+    tasks = np.array([2, 0, 1, 1, 2])
+    batch = run(image=image, task=tasks)
+    for i, task in enumerate(tasks):
+        with switch(made, names[task]), torch.no_grad():
+            want = made(torch.from_numpy(image[i : i + 1]))
+        np.testing.assert_allclose(batch["map"][i], want.map.numpy()[0], atol=2e-5, rtol=0)
+        np.testing.assert_allclose(batch["cls"][i], want.cls.numpy()[0], atol=2e-5, rtol=0)
+        alone = run(image=image[i : i + 1], task=tasks[i : i + 1])
+        np.testing.assert_allclose(alone["map"][0], batch["map"][i], atol=1e-5, rtol=0)
+
+
+def test_a_row_of_no_task_is_the_plain_encoder_to_the_last_bit() -> None:
+    made = with_adapters()
+    weights = weights_of(made)
+    plain = {name: w for name, w in weights.items() if ".adapters." not in name}
+    image = noise(2, 3, 64, 64)
+    want = load(build_backbone(plain, heads=HEADS))(image=image)
+    model = build_backbone(weights, heads=HEADS, adapters=list(ALPHAS), alphas=ALPHAS)
+    got = load(model)(image=image, task=np.zeros(2, np.int64))
+    np.testing.assert_array_equal(got["map"], want["map"])
+    np.testing.assert_array_equal(got["cls"], want["cls"])
+
+
+@pytest.mark.parametrize("task", ALPHAS)
+def test_baked_adapters_are_always_on_and_leave_no_input(task: str) -> None:
+    made = with_adapters()
+    model = build_backbone(weights_of(made), heads=HEADS, baked=task, alphas=ALPHAS)
+    assert [i.name for i in model.graph.input] == ["image"]
+    with switch(made, task):
+        compare(load(model), made, noise(2, 3, 48, 64))
+
+
+def test_a_task_that_does_not_exist_fails_in_the_graph() -> None:
+    model = build_backbone(
+        weights_of(with_adapters()), heads=HEADS, adapters=list(ALPHAS), alphas=ALPHAS
+    )
+    with pytest.raises(Exception, match="out of data bounds"):
+        load(model)(image=noise(1, 3, 16, 16), task=np.array([3]))
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        ({"adapters": ["defects"]}, "have adapters identification, which are not asked for"),
+        ({}, "have adapters defects, identification, which are not asked for"),
+        ({"baked": "segmentation"}, "no adapters 'segmentation', but identification, defects"),
+        ({"adapters": list(ALPHAS), "alphas": {"defects": 1.0}}, "no alpha for .*'identific"),
+        ({"adapters": ["defects"], "baked": "defects"}, "to be switched and 'defects' to be baked"),
+        ({"adapters": ["defects", "defects"]}, "adapters are defects, defects"),
+        ({"baked": "defects", "window": -1}, "window is -1"),
+        ({"baked": "defects", "window": 2, "global_blocks": [3]}, r"global_blocks are \[3\]"),
+        ({"baked": "defects", "global_blocks": [1]}, r"global_blocks are \[1\]"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(options: dict[str, object], what: str) -> None:
+    with pytest.raises((ConfigError, ModelFileError), match=what):
+        build_backbone(weights_of(with_adapters()), heads=HEADS, **({"alphas": ALPHAS} | options))
+
+
+def test_a_missing_matrix_of_an_adapter_is_named() -> None:
+    weights = weights_of(with_adapters())
+    del weights["blocks.2.adapters.defects.enhancer.up.weight"]
+    with pytest.raises(ModelFileError, match=r"'defects'.*2\.enhancer\.up\.weight'.*missing"):
+        build_backbone(weights, heads=HEADS, baked="defects", alphas=ALPHAS)

@@ -1,7 +1,9 @@
-"""The detector graph: its parts against NumPy, and what holds for every result."""
+"""The sketch's detector graphs: their parts against NumPy, and what holds for every result."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,17 +12,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from onnx_kit import load
+from onnx_kit import Run, load
 
+from robollm.export import roi_graph
 from robollm.export.detector_graph import (
+    FINEST,
     STRIDES,
     DetectorRules,
     _Detector,
-    build_detector,
+    build_proposals,
+    build_rois,
     detector_shapes,
 )
 from robollm.export.graphs import Array, Graph
-from robollm.export.pictures import to_input, tote
+from robollm.export.pictures import Rgb, to_input, tote
 
 DIM, CHANNELS = 12, 6
 RULES = DetectorRules()
@@ -49,8 +54,21 @@ def iou(a: Array, b: Array) -> NDArray[np.float64]:
     return np.asarray(inside / (area[0][:, None] + area[1][None] - inside))
 
 
-MODEL = build_detector(random_detector(), patch=16, rules=RULES)
-RUN = load(MODEL)
+def detector(rules: DetectorRules = RULES, **changes: Array) -> Run:
+    """Both graphs as one function from a map."""
+    weights = random_detector(**changes)
+    propose = load(build_proposals(weights, patch=16, rules=rules))
+    detect = load(build_rois(weights, rules=rules))
+
+    def run(**inputs: Array) -> dict[str, Array]:
+        return detect(**propose(**inputs), proposals=np.array([rules.proposals]))
+
+    return run
+
+
+PROPOSE = load(build_proposals(random_detector(), patch=16, rules=RULES))
+DETECT = load(build_rois(random_detector(), rules=RULES))
+RUN = detector()
 
 
 @given(h=st.integers(1, 20), w=st.integers(1, 20), seed=st.integers(0, 2**31))
@@ -81,17 +99,15 @@ def test_the_same_map_gives_the_same_result() -> None:
 
 
 def test_no_score_over_the_floor_gives_empty_arrays() -> None:
-    weights = random_detector(**{"box.score.bias": np.array([-100], np.float32)})
-    got = load(build_detector(weights, patch=16, rules=RULES))(map=features(6, 8))
+    got = detector(**{"box.score.bias": np.array([-100], np.float32)})(map=features(6, 8))
     shapes = {k: v.shape for k, v in got.items()}
     assert shapes == {"boxes": (0, 4), "scores": (0,), "labels": (0,), "masks": (0, 28, 28)}
 
 
 def test_no_proposal_at_all_gives_empty_arrays() -> None:
     thin = np.tile(np.array([0, 0, -1000, -1000], np.float32), 3)
-    weights = random_detector(**{"rpn.deltas.bias": thin})
     rules = DetectorRules(anchor=1.0)  # 8, 16, 32 px, made up to 62 times smaller
-    got = load(build_detector(weights, patch=16, rules=rules))(map=features(6, 8))
+    got = detector(rules, **{"rpn.deltas.bias": thin})(map=features(6, 8))
     assert got["masks"].shape == (0, 28, 28)
 
 
@@ -102,18 +118,43 @@ def test_a_map_of_zeros_gives_finite_results() -> None:
 
 def test_the_rules_bound_the_number_of_results() -> None:
     rules = DetectorRules(detections=3)
-    got = load(build_detector(random_detector(), patch=16, rules=rules))(map=features(9, 12))
-    assert len(got["scores"]) == 3
+    assert len(detector(rules)(map=features(9, 12))["scores"]) == 3
 
 
-def test_the_graph_uses_only_default_operators_and_passes_the_checker() -> None:
-    onnx.checker.check_model(MODEL, full_check=True)
-    assert {n.domain for n in MODEL.graph.node} == {""}
-    assert [(o.domain, o.version) for o in MODEL.opset_import] == [("", 17)]
+def test_the_input_proposals_bounds_how_many_boxes_are_looked_at() -> None:
+    found = PROPOSE(map=features(9, 12))
+    got = [len(DETECT(**found, proposals=np.array([n]))["scores"]) for n in (0, 1, 5)]
+    assert got[0] == 0
+    assert got[1] == 1
+    assert 1 <= got[2] <= 5
+
+
+def test_candidates_of_every_level_are_inside_the_canvas_and_thin_ones_are_marked() -> None:
+    found = PROPOSE(map=features(9, 12))
+    boxes, scores, levels = (
+        found[k] for k in ("candidates", "candidate_scores", "candidate_levels")
+    )
+    assert boxes.shape == (len(scores), 4)
+    assert set(levels) == {0, 1, 2}
+    assert ((boxes >= 0) & (boxes <= [192, 144, 192, 144])).all()
+    thin = (boxes[:, 2:] - boxes[:, :2]).min(1) <= RULES.min_side
+    np.testing.assert_array_equal(scores < 0, thin)
+    assert [found[f"levels.{i}"].shape[2:] for i in range(3)] == [(18, 24), (9, 12), (5, 6)]
+
+
+@pytest.mark.parametrize("build", [build_proposals, build_rois])
+def test_the_graphs_use_only_default_operators_and_pass_the_checker(
+    build: Callable[..., onnx.ModelProto],
+) -> None:
+    patch = {"patch": 16} if build is build_proposals else {}
+    model = build(random_detector(), rules=RULES, **patch)
+    onnx.checker.check_model(model, full_check=True)
+    assert {n.domain for n in model.graph.node} == {""}
+    assert [(o.domain, o.version) for o in model.opset_import] == [("", 17)]
 
 
 def detector_part() -> _Detector:
-    return _Detector(Graph("part"), random_detector(), RULES)
+    return _Detector(Graph("part"), random_detector(), RULES, "")
 
 
 def test_anchors_sit_on_their_cells_and_have_the_area_of_a_square() -> None:
@@ -133,11 +174,10 @@ def test_anchors_sit_on_their_cells_and_have_the_area_of_a_square() -> None:
 
 
 def test_a_refined_box_is_the_one_the_formula_gives() -> None:
-    part = detector_part()
-    g = part.g
-    part.limit = g.floats(100.0, 80.0, 100.0, 80.0)
+    g = Graph("part")
+    limit = g.floats(100.0, 80.0, 100.0, 80.0)
     boxes, delta = g.input("boxes", ["n", 4]), g.input("delta", ["n", 4])
-    g.op("Identity", part._refine(boxes, delta), out="refined")
+    g.op("Identity", roi_graph.refine(g, boxes, delta, limit), out="refined")
     g.output("refined", ["n", 4])
     rng = np.random.default_rng(1)
     low = rng.uniform(0, 60, (50, 2))
@@ -158,11 +198,13 @@ def test_a_refined_box_is_the_one_the_formula_gives() -> None:
 
 def test_each_box_is_pooled_on_the_level_of_its_size_and_keeps_its_place() -> None:
     """Level l is a picture of 1000 l + x + y: the pooled mean tells the level and the box."""
-    part = detector_part()
-    g = part.g
+    g = Graph("part")
     boxes = g.input("boxes", ["n", 4])
     levels = [g.input(f"level{i}", [1, 1, "h", "w"]) for i in range(3)]
-    g.op("Identity", part._pool(levels, boxes, 7), out="pooled")
+    rows, which = roi_graph.pool(
+        g, levels, boxes, strides=STRIDES, finest=FINEST, side=7, sampling=2
+    )
+    roi_graph.in_order(g, rows, which, out="pooled")
     g.output("pooled", ["n", 1, 7, 7])
     ramps = {}
     for i, s in enumerate(STRIDES):
@@ -179,13 +221,27 @@ def test_each_box_is_pooled_on_the_level_of_its_size_and_keeps_its_place() -> No
     np.testing.assert_allclose(got - 1000 * level, centre, atol=8)
 
 
+def whole(sketch: Path) -> Callable[[Rgb], dict[str, Array]]:
+    """From a picture to instances, with as many proposals as the card says."""
+    encode, propose, detect = (
+        load(sketch / f"{r}.onnx") for r in ("backbone", "proposals", "rois")
+    )
+    count = json.loads((sketch / "bundle.json").read_text(encoding="utf-8"))["detector"]
+
+    def find(picture: Rgb) -> dict[str, Array]:
+        found = propose(map=encode(image=to_input([picture]))["map"])
+        return detect(**found, proposals=np.array([count["proposals"]]))
+
+    return find
+
+
 @pytest.mark.parametrize("hw", [(384, 480), (224, 224), (480, 640)])
 def test_the_sketch_finds_things_in_totes_of_any_size(sketch: Path, hw: tuple[int, int]) -> None:
-    encode, detect = load(sketch / "backbone.onnx"), load(sketch / "segmentation.onnx")
+    detect = whole(sketch)
     rng = np.random.default_rng(11)
     counts = []
     for _ in range(4):
-        found = detect(map=encode(image=to_input([tote(rng, hw)]))["map"])
+        found = detect(tote(rng, hw))
         counts.append(int((found["scores"] >= 0.5).sum()))
         assert ((found["masks"] >= 0.5).mean((1, 2)) > 0.2).all()
     assert all(3 <= c <= 40 for c in counts)
@@ -197,5 +253,4 @@ def test_the_sketch_finds_nothing_in_an_empty_picture(
     sketch: Path, colour: tuple[float, float, float]
 ) -> None:
     picture = np.zeros((384, 480, 3), np.float32) + np.array(colour, np.float32)
-    features = load(sketch / "backbone.onnx")(image=to_input([picture]))["map"]
-    assert (load(sketch / "segmentation.onnx")(map=features)["scores"] < 0.5).all()
+    assert (whole(sketch)(picture)["scores"] < 0.5).all()

@@ -1,0 +1,143 @@
+"""One run folder of `robollm train`, as an export sees it: its model with the best weights."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from robollm.core.errors import ConfigError, ModelFileError
+from robollm.data.armbench_files import read_object
+from robollm.runtime.bundle import file_sha256
+
+CONFIG, BEST, RUN = "config.py", "best.pth", "run.json"
+TASKS = ("segmentation", "identification", "defects")
+Settings = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Run:
+    """What one run gives to a bundle.
+
+    Attributes:
+        folder: the run folder.
+        encoder: its `Beit3Encoder`, with the adapters that it was trained with.
+        heads: task -> `ToteCascadeRCNN` (its backbone is `encoder`), `IdentificationHead` or
+            `DefectHead`.
+        data: task -> config of its validation data.
+        step: of the checkpoint; 0 is random weights.
+        about: for the card's provenance.
+    """
+
+    folder: Path
+    encoder: Any
+    heads: Mapping[str, Any]
+    data: Mapping[str, Settings]
+    step: int
+    about: Mapping[str, Any]
+
+
+def need_train() -> None:
+    """Say what is missing, if this Python can't build the models of a run.
+
+    Raises:
+        ConfigError: without PyTorch and MMDetection.
+    """
+    missing = [m for m in ("torch", "mmengine", "mmdet") if importlib.util.find_spec(m) is None]
+    if missing:
+        raise ConfigError(
+            f"export reads runs of `robollm train`, and needs {', '.join(missing)}",
+            fix="make train-setup, or the two pip lines in docs/training.md",
+        )
+
+
+def read_run(folder: Path) -> Run:
+    """Build the model of a run with its best checkpoint: what `robollm train` chose, EMA or not.
+
+    Args:
+        folder: of a `robollm train`.
+
+    Raises:
+        ConfigError: it is no run folder with a best checkpoint.
+        ModelFileError: the checkpoint is damaged, or not of this config.
+    """
+    need_train()
+    lost = [n for n in (CONFIG, BEST, RUN) if not (folder / n).is_file()]
+    if lost:
+        raise ConfigError(
+            f"{folder} has no {', '.join(lost)}: it is no finished run",
+            fix="give the --out of a `robollm train`",
+        )
+    from mmengine.config import Config
+    from mmengine.registry import MODELS, DefaultScope
+
+    from robollm.train.engine.runner import load
+    from robollm.train.folder import read_task
+    from robollm.train.parts import register_parts
+
+    task = read_task(folder)
+    register_parts("multitask")  # an export always has a detector
+    config = Config.fromfile(str(folder / CONFIG), lazy_import=False, import_custom_modules=False)
+    checkpoint = load(folder / BEST)
+    with DefaultScope.overwrite_default_scope("mmdet"):
+        model = MODELS.build(config.model)
+    try:
+        model.load_state_dict(checkpoint["state_dict"])
+    except RuntimeError as e:
+        raise ModelFileError(
+            f"{folder / BEST} doesn't fit {folder / CONFIG}: {str(e).splitlines()[0]}",
+            fix="use the folder as `robollm train` wrote it",
+        ) from e
+    encoder, heads = _parts(folder, model.eval())
+    whole = config.to_dict()["val_dataloader"]["dataset"]
+    step = int(checkpoint.get("meta", {}).get("iter", 0))
+    return Run(
+        folder=folder,
+        encoder=encoder,
+        heads=heads,
+        data=whole.get("datasets", {task: whole}),
+        step=step,
+        about=_about(folder, task, checkpoint, step),
+    )
+
+
+def _parts(folder: Path, model: Any) -> tuple[Any, dict[str, Any]]:
+    from robollm.train.detector.cascade import ToteCascadeRCNN
+    from robollm.train.model import TaskModel
+
+    if isinstance(model, ToteCascadeRCNN):
+        return model.backbone.encoder, {"segmentation": model}
+    if not isinstance(model, TaskModel):
+        raise ConfigError(
+            f"{folder} trained a {type(model).__name__}, want a ToteCascadeRCNN or a TaskModel",
+            fix="train with a config of robollm/train/configs, or one like them",
+        )
+    heads = {t: h.detector if t == "segmentation" else h for t, h in model.heads.items()}
+    detector = heads.get("segmentation")
+    if detector is not None and not isinstance(detector, ToteCascadeRCNN):
+        raise ConfigError(
+            f"{folder} has a {type(detector).__name__} for segmentation, want a ToteCascadeRCNN",
+            fix="use type='ToteCascadeRCNN' in the config",
+        )
+    return model.encoder, heads
+
+
+def _about(folder: Path, task: str, checkpoint: Mapping[str, Any], step: int) -> dict[str, Any]:
+    """Names, digests, versions; no path of the machine."""
+    run = read_object(folder / RUN)
+    starts = run.get("starts") or [{}]
+    chosen = checkpoint.get("selected") or {}
+    return {
+        "run": folder.resolve().name,
+        "task": task,
+        "step": step,
+        "seed": run.get("seed"),
+        "selected_by": chosen.get("metric"),
+        "best_sha256": file_sha256(folder / BEST),
+        "config_sha256": hashlib.sha256((folder / CONFIG).read_bytes()).hexdigest(),
+        "robollm": run.get("robollm"),
+        "packages": dict(starts[-1].get("packages", {})),
+    }
