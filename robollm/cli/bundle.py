@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from robollm.runtime.bundle import Bundle, Variant
 
 
 @click.command(help="Verify a bundle (every file's sha256) and print its card as JSON.")
@@ -26,8 +30,25 @@ def command(bundle: Path) -> None:
         "tote": {"height": b.tote.hw[0], "width": b.tote.hw[1], "fit": b.tote.fit},
         "crop": {"height": b.crop.hw[0], "width": b.crop.hw[1], "fit": b.crop.fit},
         "embedding_dim": b.embedding_dim,
+        "graphs": {role: path.name for role, path in b.graphs.items()},
+        "variants": {name: _variant(v, b) for name, v in b.variants.items()},
+        "proposals": b.proposals,
+        "adapters": b.adapters,
+        "views": b.views,
         "labels": {"segmentation": b.instance_labels, "defects": b.defect_labels},
         "provenance": b.provenance,
         "metrics": b.metrics or "not measured",
     }
     click.echo(json.dumps(card, indent=2))
+
+
+def _variant(variant: Variant, bundle: Bundle) -> dict[str, Any]:
+    """Size, and what the variant costs: points (of 100) of the task metrics."""
+    own = {r: p.name for r, p in variant.graphs.items() if p != bundle.graphs[r]}
+    return {
+        "mbytes": round(sum(p.stat().st_size for p in variant.graphs.values()) / 1e6, 2),
+        "own_graphs": own,
+        "loss_points": variant.loss or "not measured",
+        "metrics": variant.metrics or "not measured",
+        "parity": variant.parity or "not measured",
+    }

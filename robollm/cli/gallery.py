@@ -40,7 +40,7 @@ def build(images: Path, out: Path, **settings: Any) -> None:
             progress=lambda n, total: bar.update(task, completed=n, total=total),
         )
     for file in done.bad:
-        click.echo(f"not an image, skipped: {file}", err=True)
+        click.echo(f"not an image, or larger than max_image_side, skipped: {file}", err=True)
     for folder in done.empty:
         click.echo(f"no usable image, product left out: {folder.name}", err=True)
     click.echo(

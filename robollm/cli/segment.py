@@ -68,6 +68,8 @@ def command(image: Path, draw: Path | None, **settings: Any) -> None:
     card = {
         "image": str(image),
         "bundle": perceiver.bundle.title,
+        "precision": perceiver.precision,
+        "where": perceiver.where,
         "instances": rows,
         "ms": {k: round(v, 2) for k, v in laps.ms.items()},
     }

@@ -18,7 +18,45 @@ class RuntimeConfig:
         "where the models run; one that is not active is an error, there is no fallback",
         choices=("cpu", "openvino", "cuda", "tensorrt"),
     )
+    precision: str = option(
+        "auto",
+        "arithmetic of the models, among those that the bundle was accepted in; auto: the fastest "
+        "of these that provider and processor have",
+        choices=("auto", "fp32", "bf16", "fp16", "int8", "int8-static"),
+    )
     threads: int = option(0, "threads of one model run; 0: one per core", low=0, high=256)
+    proposals: int = option(
+        0,
+        "boxes that the RoI heads look at; 0: the bundle's; fewer are faster and find less",
+        low=0,
+        high=10_000,
+    )
+    batch_max: int = option(
+        0,
+        "crops that share a run of the backbone, which takes memory for as many; "
+        "0: by provider (cpu 1, openvino 4, cuda and tensorrt 16)",
+        low=0,
+        high=256,
+    )
+    batch_window_ms: float = option(
+        0.0,
+        "how long crops wait for those of other callers when the model is idle, to share a run; "
+        "no effect where batch_max is 1",
+        low=0,
+        high=1000,
+    )
+    crop_features: str = option(
+        "crops",
+        "instances of a tote are looked at as crops of their own, or as parts of the tote's own "
+        "features (faster, coarser; the bundle must have the graph `regions` and no adapters)",
+        choices=("crops", "tote"),
+    )
+    max_image_side: int = option(
+        8192, "an image with a longer side than this, px, is refused", low=16, high=65_535
+    )
+    engine_cache: str = option(
+        "", "folder for engines that TensorRT builds, which takes minutes; empty: build each time"
+    )
     allow_untrained: bool = option(
         False, "run a bundle with random weights (tests and demos only: its verdicts mean nothing)"
     )

@@ -190,7 +190,7 @@ class PerceptionNode(LifecycleNode, ABC):
             return FAILURE
         self._error = ""
         bundle = self.perceiver.bundle
-        self.get_logger().info(f"bundle {bundle.title} on {self.perceiver.provider}")
+        self.get_logger().info(f"bundle {bundle.title}: {self.perceiver.summary}")
         if not bundle.trained:
             self.get_logger().warning(
                 f"UNTRAINED bundle {bundle.name}: random weights, results mean nothing"

@@ -16,7 +16,8 @@ from robollm.nodes.health import Report
 from robollm.nodes.pick_desk import PickDesk
 from robollm.nodes.run import run
 from robollm.runtime.arrival import Arrival
-from robollm.runtime.perceiver import Perceiver, uninspected
+from robollm.runtime.perceiver import Perceiver
+from robollm.runtime.pick_views import uninspected
 from robollm.runtime.station import Station
 from robollm.runtime.timing import Laps
 

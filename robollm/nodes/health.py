@@ -50,9 +50,14 @@ class Report:
         self.put("bundle", f"{bundle.name} {bundle.version}")
         self.put("bundle_sha256", bundle.sha256)
         self.put("bundle_status", bundle.status)
-        self.put("provider", perceiver.provider)
-        self.put("backbone_runs", perceiver.backbone.runs)
-        self.put("backbone_cache_hits", perceiver.backbone.cache_hits)
+        self.put("provider", perceiver.config.provider)
+        self.put("precision", perceiver.precision)
+        self.put("threads", perceiver.config.threads or "one per core")
+        self.put_all("where_", perceiver.where)
+        # A copy: another thread may count a view for the first time meanwhile.
+        self.put_all("fusion_left_out_", dict(perceiver.left_out))
+        for name in ("batch_max", "runs", "rows", "shared_runs", "cache_hits"):
+            self.put(f"backbone_{name}", getattr(perceiver.backbone, name))
         if not bundle.trained:
             self.problems.append((WARN, "UNTRAINED bundle: results mean nothing"))
 

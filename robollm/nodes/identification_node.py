@@ -13,7 +13,7 @@ from vision_msgs.msg import Detection2DArray
 from robollm.core.decide import Identification
 from robollm.core.errors import FrameError, InferenceError, MessageError, RobollmError
 from robollm.core.picks import Case, Pick
-from robollm.core.settings import IdentificationConfig, PickConfig
+from robollm.core.settings import IdentificationConfig, PickConfig, view_topics
 from robollm.gallery.catalogue import Catalogue, load_catalogue
 from robollm.nodes import messages, qos
 from robollm.nodes.base import PerceptionNode
@@ -21,7 +21,8 @@ from robollm.nodes.health import WARN, Report
 from robollm.nodes.pick_desk import PickDesk
 from robollm.nodes.run import run
 from robollm.runtime.arrival import Arrival
-from robollm.runtime.perceiver import Perceiver, PickView
+from robollm.runtime.perceiver import Perceiver
+from robollm.runtime.pick_views import PickView
 from robollm.runtime.pixels import Region
 from robollm.runtime.station import Station
 from robollm.runtime.timing import Laps
@@ -71,6 +72,12 @@ class IdentificationNode(PerceptionNode):
         """Read manifest and gallery."""
         config, bundle = self.settings(IdentificationConfig), perceiver.bundle
         self.station.frames.resize(config.frame_history)
+        known, views = perceiver.fused_views, view_topics(self.settings(PickConfig))
+        if known and not set(views) <= set(known):
+            self.get_logger().warning(
+                f"views {', '.join(v for v in views if v not in known)} are left out: the bundle "
+                f"joins {', '.join(known)}\n  fix: name the views as the bundle does"
+            )
         self._files = _mtimes(config)
         self._catalogue = load_catalogue(
             config.manifest,

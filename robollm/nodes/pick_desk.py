@@ -17,7 +17,7 @@ from robollm.core.picks import UNCLAIMED, Case, PickBook
 from robollm.core.settings import PickConfig, view_regions, view_topics
 from robollm.nodes import messages, qos
 from robollm.runtime.arrival import Arrival
-from robollm.runtime.perceiver import PickView
+from robollm.runtime.pick_views import PickView
 from robollm.runtime.pixels import Region
 
 if TYPE_CHECKING:

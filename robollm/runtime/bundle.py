@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,43 +11,31 @@ from typing import Any
 
 from robollm.core.defects import NOMINAL
 from robollm.core.errors import ModelFileError
-from robollm.core.letterbox import FITS
+from robollm.core.fuse import our_views
+from robollm.runtime.card import (
+    GRAPHS,
+    MORE_GRAPHS,
+    PRECISIONS,
+    REFERENCE,
+    Canvas,
+    Thresholds,
+    Variant,
+    embedding_digest,
+    read_canvas,
+    read_three,
+    read_thresholds,
+    read_variants,
+)
+
+__all__ = [
+    "FORMAT", "FORMAT_VERSION", "GRAPHS", "MORE_GRAPHS", "PRECISIONS", "REFERENCE", "STATUS",
+    "Bundle", "Canvas", "Thresholds", "Variant", "embedding_digest", "file_sha256", "load_bundle",
+]  # fmt: skip
 
 FORMAT = "robollm-bundle"
-FORMAT_VERSION = 1
-GRAPHS = ("backbone", "segmentation", "identification", "defects")
+FORMAT_VERSION = 2
 STATUS = ("untrained", "trained")
-
-
-@dataclass(frozen=True, slots=True)
-class Canvas:
-    """One input geometry: (height, width) px, and how a picture is fitted into it."""
-
-    hw: tuple[int, int]
-    fit: str
-
-
-@dataclass(frozen=True, slots=True)
-class Thresholds:
-    """Calibrated decision values of a bundle.
-
-    Attributes:
-        score_min: instances below it are not published.
-        mask_min: mask probability from which a pixel belongs to an instance.
-        accept: best cosine at or below it is unknown.
-        margin: two best cosines closer than this are ambiguous.
-        id_temperature: softmax temperature of identification.
-        defects: defect class -> probability from which it is decided.
-        defect_temperature: softmax temperature of the defect logits.
-    """
-
-    score_min: float
-    mask_min: float
-    accept: float
-    margin: float
-    id_temperature: float
-    defects: Mapping[str, float]
-    defect_temperature: float
+PRE_PICK = "PickRGB"  # ARMBench's view of the object in its tote
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +48,14 @@ class Bundle:
         version: the bundle's version.
         status: "trained" or "untrained".
         sha256: digest of bundle.json, hence of every file it names: identifies the bundle.
-        embedding_sha256: digest of what makes an embedding (backbone, identification graph, crop
-            geometry, mean, std): a gallery belongs to exactly this.
-        graphs: role -> file.
+        embedding_sha256: digest of what makes a reference embedding (backbone and identification
+            graph in fp32, crop geometry, mean, std): a gallery belongs to exactly this, and serves
+            every variant, because a variant was accepted by its recall on such a gallery.
+        variants: precision -> files and what they cost; always has `REFERENCE`.
+        proposals: boxes that go to the RoI heads, unless a setting says otherwise.
+        adapters: tasks that switch adapters on in the backbone: its input `task` is 0 for none,
+            i + 1 for `adapters[i]`; empty: the backbone has no such input.
+        views: ARMBench's names of the views that `fusion` takes, in its order; empty: no fusion.
         tote: input geometry of tote images.
         crop: input geometry of crops and views.
         mean: per RGB channel, in units of [0, 1].
@@ -83,7 +75,10 @@ class Bundle:
     status: str
     sha256: str
     embedding_sha256: str
-    graphs: Mapping[str, Path]
+    variants: Mapping[str, Variant]
+    proposals: int
+    adapters: tuple[str, ...]
+    views: tuple[str, ...]
     tote: Canvas
     crop: Canvas
     mean: tuple[float, float, float]
@@ -100,6 +95,25 @@ class Bundle:
     def trained(self) -> bool:
         """False for random weights, whose results mean nothing."""
         return self.status == "trained"
+
+    @property
+    def graphs(self) -> Mapping[str, Path]:
+        """Role -> file of the reference."""
+        return self.variants[REFERENCE].graphs
+
+    def variant(self, precision: str) -> Variant:
+        """The files of one precision.
+
+        Raises:
+            ModelFileError: if the bundle hasn't got it.
+        """
+        if precision not in self.variants:
+            raise ModelFileError(
+                f"bundle {self.name!r} has no variant {precision!r}, it has "
+                f"{', '.join(self.variants)}",
+                fix=f"set precision: auto, or export with --variants {REFERENCE},{precision}",
+            )
+        return self.variants[precision]
 
     @property
     def title(self) -> str:
@@ -194,53 +208,9 @@ def _verify(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
             )
 
 
-def _canvas(data: Mapping[str, Any], patch: int, name: str) -> Canvas:
-    h, w, fit = data["height"], data["width"], data["fit"]
-    if type(h) is not int or type(w) is not int or h <= 0 or w <= 0 or h % patch or w % patch:
-        raise ValueError(f"input.{name} is {w}x{h} px, want positive multiples of {patch}")
-    if fit not in FITS:
-        raise ValueError(f"input.{name}.fit is {fit!r}, want one of {', '.join(FITS)}")
-    return Canvas((h, w), fit)
-
-
-def _three(values: Any, name: str) -> tuple[float, float, float]:
-    a, b, c = (float(v) for v in values)
-    if not all(math.isfinite(v) for v in (a, b, c)) or (name == "std" and min(a, b, c) <= 0):
-        raise ValueError(f"input.{name} is {values}")
-    return a, b, c
-
-
-def _between(value: Any, low: float, high: float, name: str) -> float:
-    number = float(value)
-    if not low <= number <= high:  # NaN too
-        raise ValueError(f"{name} is {value}, want {low:g} to {high:g}")
-    return number
-
-
-def _thresholds(data: Mapping[str, Any], labels: tuple[str, ...]) -> Thresholds:
-    seg, ident, defects = data["segmentation"], data["identification"], data["defects"]
-    kinds = [name for name in labels if name != NOMINAL]
-    return Thresholds(
-        score_min=_between(seg["score_min"], 0, 1, "thresholds.segmentation.score_min"),
-        mask_min=_between(seg["mask_min"], 0, 1, "thresholds.segmentation.mask_min"),
-        accept=_between(ident["accept"], -1, 1, "thresholds.identification.accept"),
-        margin=_between(ident["margin"], 0, 2, "thresholds.identification.margin"),
-        id_temperature=_between(
-            ident["temperature"], 1e-4, 1e3, "thresholds.identification.temperature"
-        ),
-        defects={k: _between(defects[k], 1e-6, 1 - 1e-6, f"thresholds.defects.{k}") for k in kinds},
-        defect_temperature=_between(
-            defects["temperature"], 1e-4, 1e3, "thresholds.defects.temperature"
-        ),
-    )
-
-
 def _parse(folder: Path, data: Mapping[str, Any], sha256: str) -> Bundle:
     if data["status"] not in STATUS:
         raise ValueError(f"status is {data['status']!r}, want one of {', '.join(STATUS)}")
-    lost = [role for role in GRAPHS if data["graphs"].get(role) not in data["files"]]
-    if lost:
-        raise ValueError(f"no file for the graphs {', '.join(lost)}")
     _verify(folder, data["files"])
     geometry = data["input"]
     if geometry["channel_order"] != "rgb":
@@ -254,12 +224,23 @@ def _parse(folder: Path, data: Mapping[str, Any], sha256: str) -> Bundle:
     instances = tuple(str(v) for v in data["labels"]["segmentation"])
     if not instances:
         raise ValueError("labels.segmentation is empty")
-    makes_embeddings = {
-        "files": [
-            data["files"][data["graphs"][r]]["sha256"] for r in ("backbone", "identification")
-        ],
-        "input": {k: geometry[k] for k in ("channel_order", "mean", "std", "patch", "crop")},
-    }
+    variants = read_variants(folder, data)
+    proposals = data["detector"]["proposals"]
+    if type(proposals) is not int or not 1 <= proposals <= 10_000:
+        raise ValueError(f"detector.proposals is {proposals!r}, want 1 to 10000")
+    views = tuple(str(v) for v in data["identification"]["views"])
+    joins = "fusion" in variants[REFERENCE].graphs
+    distinct = len(set(our_views(views))) == len(views)
+    if bool(views) != joins or not distinct or (joins and PRE_PICK not in views):
+        raise ValueError(
+            f"identification.views is {list(views)}, want names with a fusion graph, and none "
+            f"without: each once, {PRE_PICK} among them"
+        )
+    adapters = tuple(str(v) for v in data["adapters"])
+    if set(adapters) - {"segmentation", "identification", "defects"} or len(set(adapters)) != len(
+        adapters
+    ):
+        raise ValueError(f"adapters is {list(adapters)}, want tasks, each once")
     dim = data["embedding"]["dim"]
     if type(dim) is not int or dim < 1:
         raise ValueError(f"embedding.dim is {dim!r}, want a whole number > 0")
@@ -269,19 +250,20 @@ def _parse(folder: Path, data: Mapping[str, Any], sha256: str) -> Bundle:
         version=str(data["version"]),
         status=str(data["status"]),
         sha256=sha256,
-        embedding_sha256=hashlib.sha256(
-            json.dumps(makes_embeddings, sort_keys=True).encode()
-        ).hexdigest(),
-        graphs={role: folder / data["graphs"][role] for role in GRAPHS},
-        tote=_canvas(geometry["tote"], patch, "tote"),
-        crop=_canvas(geometry["crop"], patch, "crop"),
-        mean=_three(geometry["mean"], "mean"),
-        std=_three(geometry["std"], "std"),
+        embedding_sha256=embedding_digest(data),
+        variants=variants,
+        proposals=proposals,
+        adapters=adapters,
+        views=views,
+        tote=read_canvas(geometry["tote"], patch, "tote"),
+        crop=read_canvas(geometry["crop"], patch, "crop"),
+        mean=read_three(geometry["mean"], "mean"),
+        std=read_three(geometry["std"], "std"),
         patch=patch,
         embedding_dim=dim,
         instance_labels=instances,
         defect_labels=labels,
-        thresholds=_thresholds(data["thresholds"], labels),
+        thresholds=read_thresholds(data["thresholds"], labels),
         provenance=dict(data.get("provenance", {})),
         metrics=dict(data.get("metrics", {})),
     )

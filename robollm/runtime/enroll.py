@@ -28,7 +28,7 @@ class Enrolled:
     Attributes:
         images: reference images embedded.
         products: products with at least one.
-        bad: files that can't be read as an image.
+        bad: files that can't be read as an image, or hold one that is too large.
         empty: product folders without any usable image.
     """
 
@@ -83,7 +83,7 @@ def enroll(
     for done, (product, file) in enumerate(files, start=1):
         raw = file.read_bytes()
         pixels = cv2.imdecode(np.frombuffer(raw, np.uint8), cv2.IMREAD_COLOR) if raw else None
-        if pixels is None:
+        if pixels is None or max(pixels.shape) > perceiver.config.max_image_side:
             bad.append(file)
         else:
             row = Row(product, f"{product}/{file.name}", hashlib.sha256(raw).hexdigest())

@@ -2,77 +2,107 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from robollm.core import fuse
 from robollm.core.decide import Identification, IdentificationPolicy, decide
-from robollm.core.defects import UNINSPECTED, Verdict, ViewEvidence
+from robollm.core.defects import Verdict, ViewEvidence
 from robollm.core.defects import fuse as fuse_views
 from robollm.core.detections import Detections
-from robollm.core.errors import FrameError
 from robollm.core.frame import Frame
-from robollm.core.quality import unusable
 from robollm.core.settings import DefectConfig, IdentificationConfig, PickConfig, RuntimeConfig
 from robollm.gallery.catalogue import Catalogue
 from robollm.runtime.backbone import SharedBackbone
 from robollm.runtime.bundle import Bundle, load_bundle
-from robollm.runtime.heads import Embedder, Inspector
-from robollm.runtime.pixels import Region, to_canvas
+from robollm.runtime.crops import CropFeatures
+from robollm.runtime.heads import Embedder, Inspector, Pooler
+from robollm.runtime.pick_views import PickView, evidence_of, usable
+from robollm.runtime.pixels import Region, refuse_huge
+from robollm.runtime.precision import place_for
 from robollm.runtime.segmenter import Segmenter
 from robollm.runtime.timing import Laps
 
+__all__ = ["Perceiver", "PickView"]
+
 CANDIDATES = 100  # products that share the probability of an answer
-
-
-@dataclass(frozen=True, slots=True)
-class PickView:
-    """One expected view of a pick, as far as it came.
-
-    Attributes:
-        name: the view's name.
-        region: where to look, or None when no image came.
-        reason: why there is no region; empty when there is one.
-    """
-
-    name: str
-    region: Region | None
-    reason: str = ""
+WARM_BATCHES = (1, 2, 3)  # views of a pick
 
 
 class Perceiver:
     """All tasks of one bundle on one shared backbone. Safe to call from several threads.
 
     Args:
-        config: which bundle, where it runs.
+        config: which bundle, where and how it runs.
+
+    Attributes:
+        bundle: the verified bundle.
+        config: what it was made with.
+        precision: the variant that runs; never "auto".
+        backbone: what all tasks share.
+        fused_views: views that the fusion head joins, by our names; empty: any, by their mean.
+        left_out: view -> how often it came for a pick and was not looked at, because the bundle's
+            fusion head doesn't know it.
 
     Raises:
         ModelFileError: if the bundle is missing, damaged, foreign or untrained without leave, or
-            the provider is not active.
+            the provider or the precision is not active.
     """
 
     def __init__(self, config: RuntimeConfig) -> None:
         self.bundle: Bundle = load_bundle(
             Path(config.bundle), allow_untrained=config.allow_untrained
         )
-        self.provider = config.provider
-        place = (self.bundle, config.provider, config.threads)
-        self.backbone = SharedBackbone(*place)
-        self._segmenter = Segmenter(*place)
-        self._embedder = Embedder(*place)
-        self._inspector = Inspector(*place)
+        self.config = config
+        place = place_for(self.bundle, config)
+        self.precision = place.precision
+        self._pooler = Pooler(self.bundle, place) if config.crop_features == "tote" else None
+        self.backbone = SharedBackbone(
+            self.bundle, place, batch_max=config.batch_max, batch_window_ms=config.batch_window_ms
+        )
+        self._features = CropFeatures(self.backbone, self._pooler, config.max_image_side)
+        self._segmenter = Segmenter(self.bundle, place, config.proposals)
+        self._embedder = Embedder(self.bundle, place)
+        self._inspector = Inspector(self.bundle, place)
+        self.fused_views = self._embedder.views
+        self.left_out: Counter[str] = Counter()
+
+    @property
+    def where(self) -> dict[str, str]:
+        """Role of each loaded graph -> what it runs on, for people."""
+        machines = (self._segmenter, self._embedder, self._inspector, self._pooler)
+        rest = {role: text for m in machines if m for role, text in m.where.items()}
+        return {"backbone": self.backbone.where, **rest}
+
+    @property
+    def summary(self) -> str:
+        """Precision, threads, and which graph runs where, in one line."""
+        by_place: dict[str, list[str]] = {}
+        for role, text in self.where.items():
+            by_place.setdefault(text, []).append(role)
+        places = "; ".join(f"{', '.join(roles)} on {text}" for text, roles in by_place.items())
+        threads = self.config.threads or "one per core"
+        return f"precision {self.precision}, threads {threads}: {places}"
 
     def warm_up(self) -> None:
-        """Run every graph once at both sizes, so that the first image is as fast as the next."""
+        """Run every graph at every size and number that is common: new shapes are slow at first."""
         h, w = self.bundle.tote.hw
-        grey = Frame(np.full((h, w, 3), 127, np.uint8), "rgb", stamp_ns=1, stream="warm-up")
-        self.segment(grey)
-        self.inspect([Region(grey)])
-        self.embed([Region(grey)])
+        frame = Frame(np.full((h, w, 3), 127, np.uint8), "rgb", stamp_ns=1, stream="warm-up")
+        self.segment(frame)
+        most = self.backbone.batch_max
+        boxes = ((0, 0, w - i % w, h - i // w) for i in range(w * h))  # no two are alike
+        for n in sorted({min(n, most) for n in (*WARM_BATCHES, most)}):
+            self.look([Region(frame, b) for b in islice(boxes, n)])
+        seen = self._features.of_crops([Region(frame)], Laps(), "identification")
+        self._embedder.join(seen, self.fused_views[:1] or ("image",))
+
+    def close(self) -> None:
+        """Refuse further work; memory is free when nobody refers to this object any more."""
+        self.backbone.close()
 
     def segment(
         self,
@@ -91,13 +121,13 @@ class Perceiver:
             laps: takes the stage times.
 
         Raises:
+            FrameError: if the image is too large.
             InferenceError: if a model fails.
         """
+        refuse_huge(frame, self.config.max_image_side)
         laps = laps or Laps()
-        with laps.stage("preprocess"):
-            image, box = to_canvas(frame.pixels, frame.order, self.bundle.tote, self.bundle)
-        with laps.stage("backbone"):
-            features = self.backbone.run(image[None])
+        shared = self.config.crop_features == "tote"  # then its crops come from it, too
+        features, box = self.backbone.tote(frame, laps, remember=shared)
         if score_min is None:
             score_min = self.bundle.thresholds.score_min
         return self._segmenter.run(
@@ -105,16 +135,16 @@ class Perceiver:
         )
 
     def embed(self, regions: Sequence[Region], *, laps: Laps | None = None) -> NDArray[np.float32]:
-        """Embed N regions for retrieval: (N, D) float32, unit length.
+        """Embed N regions each for itself, as references are: (N, D) float32, unit length.
 
         Raises:
-            FrameError: for a region outside its image.
+            FrameError: for a region outside its image, or an image that is too large.
             InferenceError: if a model fails.
         """
         if not regions:
             return np.zeros((0, self.bundle.embedding_dim), np.float32)
         laps = laps or Laps()
-        features = self.backbone.crops(regions, laps)
+        features = self._features.of_crops(regions, laps, "identification")
         with laps.stage("heads"):
             return self._embedder.run(features)
 
@@ -124,15 +154,62 @@ class Perceiver:
         """Defect class probabilities of N regions.
 
         Raises:
-            FrameError: for a region outside its image.
+            FrameError: for a region outside its image, or an image that is too large.
             InferenceError: if a model fails.
         """
         if not regions:
             return []
         laps = laps or Laps()
-        features = self.backbone.crops(regions, laps)
+        features = self._features.of_crops(regions, laps, "defects")
         with laps.stage("heads"):
             return self._inspector.run(features)
+
+    def inspect_sequence(
+        self,
+        regions: Sequence[Region],
+        *,
+        reference: Region | None = None,
+        laps: Laps | None = None,
+    ) -> dict[str, float]:
+        """Defect class probabilities of one object, from several pictures of it at once.
+
+        Args:
+            regions: the pictures, at least one.
+            reference: how the object should look; None: not known.
+            laps: takes the stage times.
+
+        Raises:
+            FrameError: for a region outside its image, or an image that is too large.
+            InferenceError: if a model fails.
+            ModelFileError: if the bundle has no head for sequences.
+        """
+        laps = laps or Laps()
+        frames = self._features.of_crops(regions, laps, "defects")
+        like = None if reference is None else self._features.of_crops([reference], laps, "defects")
+        with laps.stage("heads"):
+            return self._inspector.run_sequence(frames, like)
+
+    def look(
+        self, regions: Sequence[Region], *, laps: Laps | None = None
+    ) -> tuple[NDArray[np.float32], list[dict[str, float]]]:
+        """Embed and inspect N regions at once, from the features that `crop_features` asks for.
+
+        Returns:
+            What `embed` and `inspect` say; with `crop_features: tote` every frame is taken for a
+            tote, and the regions for parts of its features.
+
+        Raises:
+            FrameError: for a region outside its image, or an image that is too large.
+            InferenceError: if a model fails.
+        """
+        if not regions:
+            return self.embed([]), []
+        laps = laps or Laps()
+        named = judged = self._features.of_totes(regions, laps, "identification")
+        if not self._features.pools and {"identification", "defects"} & {*self.bundle.adapters}:
+            judged = self._features.of_totes(regions, laps, "defects")
+        with laps.stage("heads"):
+            return self._embedder.run(named), self._inspector.run(judged)
 
     def policy(self, config: IdentificationConfig) -> IdentificationPolicy:
         """The bundle's identification thresholds with the user's changes on top."""
@@ -179,8 +256,13 @@ class Perceiver:
         allow, reason = catalogue.allowed(container)
         if allow is None:
             return [Identification.nothing(reason) for _ in boxes]
+        if not boxes:
+            return []
         laps = laps or Laps()
-        queries = self.embed([Region(frame, b) for b in boxes], laps=laps)
+        regions = [Region(frame, b) for b in boxes]
+        features = self._features.of_totes(regions, laps, "identification")
+        with laps.stage("heads"):
+            queries = self._embedder.queries(features)
         with laps.stage("search"):
             return [
                 decide(catalogue.gallery.search(q, CANDIDATES, allow), policy, views=("image",))
@@ -213,15 +295,22 @@ class Perceiver:
         allow, reason = catalogue.allowed(container)
         if allow is None:
             return Identification.nothing(reason)
-        seen, lost = _usable(views, quality)
+        seen, lost = usable(views, quality, max_side=self.config.max_image_side)
+        known = self.fused_views
+        for name in [n for n in seen if known and n not in known]:
+            self.left_out[name] += 1
+            del seen[name]
+            lost[name] = f"is not among {', '.join(known)}, which the bundle joins"
         if not seen:
             return Identification.nothing(
                 "no view to look at: " + "; ".join(f"{n} {r}" for n, r in lost.items())
             )
         laps = laps or Laps()
-        vectors = self.embed(list(seen.values()), laps=laps)
+        features = self._features.of_crops(list(seen.values()), laps, "identification")
+        with laps.stage("heads"):
+            query = self._embedder.join(features, tuple(seen))
         with laps.stage("search"):
-            matches = catalogue.gallery.search(fuse.mean_embedding(vectors), CANDIDATES, allow)
+            matches = catalogue.gallery.search(query, CANDIDATES, allow)
             return decide(matches, policy, views=tuple(seen))
 
     def inspect_pick(
@@ -248,52 +337,9 @@ class Perceiver:
         Raises:
             InferenceError: if a model fails.
         """
-        seen, lost = _usable(views, quality)
+        seen, lost = usable(views, quality, max_side=self.config.max_image_side)
         judged = dict(
             zip(seen, self.inspect(list(seen.values()), laps=laps), strict=True) if seen else ()
         )
-        evidence = []
-        for v in views:
-            frame = v.region.frame if v.region else None
-            box = seen[v.name].window if v.name in seen else (0, 0, 0, 0)
-            evidence.append(
-                ViewEvidence(
-                    v.name,
-                    judged.get(v.name),
-                    (float(box[0]), float(box[1]), float(box[2]), float(box[3])),
-                    lost.get(v.name, ""),
-                    frame.stamp_ns if frame else 0,
-                    frame.frame_id if frame else "",
-                )
-            )
+        evidence = [evidence_of(v, judged.get(v.name), lost.get(v.name, "")) for v in views]
         return fuse_views(evidence, thresholds, min_views=min_views), evidence
-
-
-def uninspected(views: Sequence[str], reason: str) -> tuple[Verdict, list[ViewEvidence]]:
-    """The verdict when nothing could be judged, for one and the same reason."""
-    evidence = [ViewEvidence(name, None, reason=reason) for name in views]
-    verdict = Verdict(((UNINSPECTED, 1.0),), (), tuple((n, reason) for n in views))
-    return verdict, evidence
-
-
-def _usable(
-    views: Sequence[PickView], quality: PickConfig
-) -> tuple[dict[str, Region], dict[str, str]]:
-    """Split views into those that can be looked at and the reasons against the others."""
-    seen: dict[str, Region] = {}
-    lost: dict[str, str] = {}
-    for v in views:
-        if v.region is None:
-            lost[v.name] = v.reason or "missing"
-            continue
-        try:
-            problem = unusable(
-                v.region.pixels, dark_below=quality.dark_below, flat_below=quality.flat_below
-            )
-        except FrameError as e:
-            problem = e.what
-        if problem:
-            lost[v.name] = problem
-        else:
-            seen[v.name] = v.region
-    return seen, lost

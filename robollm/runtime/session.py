@@ -1,9 +1,10 @@
-"""One way to run an exported model. Nothing above this file knows ONNX Runtime."""
+"""One way to run an exported model. Nothing above this file knows ONNX Runtime or OpenVINO."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -11,83 +12,77 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robollm.core.errors import InferenceError, ModelFileError
+from robollm.runtime.providers import Engine, Profile, first_line, open_engine
 
-PROVIDERS = {
-    "cpu": "CPUExecutionProvider",
-    "openvino": "OpenVINOExecutionProvider",
-    "cuda": "CUDAExecutionProvider",
-    "tensorrt": "TensorrtExecutionProvider",
-}
-FIXES = {
-    "cpu": 'pip install "robollm[cpu]"',
-    "openvino": 'pip install "robollm[openvino]", or set provider: cpu',
-    "cuda": 'pip install "robollm[gpu]" on a machine with CUDA, or set provider: cpu',
-    "tensorrt": 'pip install "robollm[gpu]" on a machine with TensorRT, or set provider: cpu',
-}
-_OPENVINO_NAME = "robollm_openvino"
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where and how a graph runs.
+
+    Attributes:
+        provider: a key of `robollm.runtime.providers.PROVIDERS`.
+        precision: one of `robollm.runtime.bundle.PRECISIONS`, resolved: never "auto".
+        threads: of one run; 0: one per core.
+        cache: folder for compiled engines (TensorRT); empty: none.
+    """
+
+    provider: str
+    precision: str = "fp32"
+    threads: int = 0
+    cache: str = ""
 
 
 class Session:
-    """An ONNX model in ONNX Runtime. `run` may be called from several threads (ORT's promise).
+    """A loaded ONNX model. `run` may be called from several threads.
 
-    There is no silent fallback: asking for a provider that is not really active is an error,
-    because a slow node that says nothing is worse than one that doesn't start.
+    There is no silent fallback: asking for a provider or a precision that is not really active
+    is an error, because a slow node that says nothing is worse than one that doesn't start.
 
     Args:
         path: the .onnx file.
-        provider: a key of `PROVIDERS`.
-        threads: intra-op threads; 0: one per core.
-        inputs: input names that the caller can feed; the graph may use some of them only.
-        outputs: output names that the caller reads; the graph must have all of them.
+        place: where it runs.
+        inputs: input names that the caller can feed; the graph may use some of them only. A name
+            may end in `*`.
+        outputs: output names that the caller reads; the graph must have all of them. A name that
+            ends in `*` stands for one or more.
+        profile: input -> smallest, usual and largest shape, for engines that are built for a
+            range of shapes (TensorRT); others take any shape that the graph takes.
+
+    Attributes:
+        inputs: names of the inputs that the graph has.
+        outputs: names of the outputs in the order in which `run` gives them.
+        where: what it runs on, for people: "openvino 2026.4.1 (CPU, bf16)".
 
     Raises:
-        ModelFileError: if the provider is not active, the file does not load, or its inputs and
-            outputs are not those of this kind of graph.
+        ModelFileError: if the provider or the precision is not active, the file does not load, or
+            its inputs and outputs are not those of this kind of graph.
     """
 
     def __init__(
         self,
         path: Path,
-        provider: str,
+        place: Place,
         *,
-        threads: int,
         inputs: Sequence[str],
         outputs: Sequence[str],
+        profile: Profile | None = None,
     ) -> None:
-        ort = _onnxruntime()
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        # Spinning threads of four sessions would take the cores from the ROS executor.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = 3
-        want = PROVIDERS[provider]
         self._name = path.name
-        try:
-            self._ort = _create(ort, path, provider, options)
-        except ModelFileError:
-            raise
-        except Exception as e:  # onnxruntime raises its own private types
+        self._engine: Engine = open_engine(
+            path, place.provider, place.precision, place.threads, place.cache, profile or {}
+        )
+        self.where = self._engine.where
+        self.inputs = self._engine.inputs
+        have = self._engine.outputs
+        found = [sorted((n for n in have if fnmatchcase(n, o)), key=_counted) for o in outputs]
+        taken = all(any(fnmatchcase(n, i) for i in inputs) for n in self.inputs)
+        if not self.inputs or not taken or not all(found):
             raise ModelFileError(
-                f"{path.name} does not load: {_first_line(e)}",
-                fix="export the bundle again with opset 17 and standard operators",
-            ) from e
-        active = self._ort.get_providers()
-        if not active or active[0] != want:
-            raise ModelFileError(
-                f"provider {provider!r} is not active for {path.name}: it would run on "
-                f"{', '.join(active) or 'nothing'}",
-                fix=FIXES[provider],
-            )
-        self._inputs = tuple(i.name for i in self._ort.get_inputs())
-        have = {o.name for o in self._ort.get_outputs()}
-        if not self._inputs or not set(self._inputs) <= set(inputs) or not set(outputs) <= have:
-            raise ModelFileError(
-                f"{path.name} maps {', '.join(self._inputs)} to {', '.join(sorted(have))}; want "
+                f"{path.name} maps {', '.join(self.inputs)} to {', '.join(sorted(have))}; want "
                 f"{', '.join(inputs)} to {', '.join(outputs)}: it is another kind of graph",
                 fix="point `graphs` in bundle.json at the right files",
             )
-        self._outputs = list(outputs)
+        self.outputs = tuple(name for names in found for name in names)
 
     def run(self, tensors: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
         """Run once.
@@ -96,22 +91,22 @@ class Session:
             tensors: name -> array; entries that the graph does not use are left out.
 
         Returns:
-            The outputs in the order given to the constructor.
+            The outputs in the order of `outputs`: arrays of the caller's own.
 
         Raises:
-            InferenceError: if ONNX Runtime fails or an output is not finite.
+            InferenceError: if the runtime fails or an output is not finite.
         """
-        feed = {name: tensors[name] for name in self._inputs}
+        feed = {name: tensors[name] for name in self.inputs}
         try:
-            values: list[NDArray[Any]] = self._ort.run(self._outputs, feed)
-        except Exception as e:  # onnxruntime raises its own private types
+            values = self._engine.run(feed, self.outputs)
+        except Exception as e:  # each runtime raises its own private types
             shapes = ", ".join(f"{k} {v.shape}" for k, v in feed.items())
             raise InferenceError(
-                f"{self._name} failed on {shapes}: {_first_line(e)}",
+                f"{self._name} failed on {shapes}: {first_line(e)}",
                 fix="check the free memory and the bundle's input geometry",
             ) from e
-        for name, value in zip(self._outputs, values, strict=True):
-            if value.dtype.kind == "f" and not np.isfinite(value).all():
+        for name, value in zip(self.outputs, values, strict=True):
+            if value.dtype.kind == "f" and not _finite(value):
                 raise InferenceError(
                     f"{self._name} gave NaN or infinity in {name}",
                     fix="export the bundle again; fp16 overflows are the usual cause",
@@ -119,55 +114,14 @@ class Session:
         return values
 
 
-def _onnxruntime() -> Any:
-    try:
-        import onnxruntime  # heavy, so only where it is used
-    except ImportError as e:
-        raise ModelFileError("onnxruntime is not installed", fix=FIXES["cpu"]) from e
-    return onnxruntime
+def _finite(value: NDArray[Any]) -> bool:
+    # One pass without a temporary: a sum is finite only if every term is. It may overflow, too.
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.isfinite(value.sum()):
+            return True
+    return bool(np.isfinite(value).all())
 
 
-def _create(ort: Any, path: Path, provider: str, options: Any) -> Any:
-    want = PROVIDERS[provider]
-    if provider == "openvino":
-        devices = _openvino_devices(ort)
-        hints = {"CPU": {"INFERENCE_PRECISION_HINT": "f32"}}
-        options.add_provider_for_devices(devices, {"load_config": json.dumps(hints)})
-        return ort.InferenceSession(str(path), options)
-    have = ort.get_available_providers()
-    if want not in have:
-        raise ModelFileError(
-            f"provider {provider!r} needs {want}; this onnxruntime has {', '.join(have)}",
-            fix=FIXES[provider],
-        )
-    chain = [want, PROVIDERS["cuda"]] if provider == "tensorrt" else [want]
-    return ort.InferenceSession(str(path), options, providers=chain)
-
-
-def _openvino_devices(ort: Any) -> list[Any]:
-    try:
-        import onnxruntime_ep_openvino as plugin
-    except ImportError as e:
-        raise ModelFileError(
-            "provider 'openvino' needs the package onnxruntime-ep-openvino",
-            fix=FIXES["openvino"],
-        ) from e
-    want = PROVIDERS["openvino"]
-    if not any(d.ep_name == want for d in ort.get_ep_devices()):
-        ort.register_execution_provider_library(_OPENVINO_NAME, plugin.get_library_path())
-    devices = [
-        d
-        for d in ort.get_ep_devices()
-        if d.ep_name == want and d.device.type == ort.OrtHardwareDeviceType.CPU
-    ]
-    if not devices:
-        raise ModelFileError(
-            "OpenVINO offers no device for this processor (its plugin looks for Intel ones)",
-            fix="set provider: cpu",
-        )
-    return devices
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0][:300] if text else type(error).__name__
+def _counted(name: str) -> tuple[int, str]:
+    """Order of `levels.2` before `levels.10`."""
+    return len(name), name

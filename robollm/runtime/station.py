@@ -41,11 +41,16 @@ class Station:
             return self._loaded[config]
 
     def release(self, config: RuntimeConfig) -> None:
-        """Give up one use; the last one frees the models. Unmatched calls are ignored."""
+        """Give up one use; the last one closes and frees the models.
+
+        Unmatched calls are ignored.
+        """
         with self._lock:
             left = self._users.get(config, 0) - 1
             if left > 0:
                 self._users[config] = left
             else:
                 self._users.pop(config, None)
-                self._loaded.pop(config, None)
+                freed = self._loaded.pop(config, None)
+                if freed is not None:
+                    freed.close()

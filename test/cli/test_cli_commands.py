@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -125,7 +126,9 @@ def test_the_masks_of_an_image_decode_and_lie_inside_their_boxes(robollm, tote, 
     card = segment(robollm, tote, sketch_bundle)
     assert card["image"] == str(tote)
     assert card["bundle"].endswith("UNTRAINED")
-    assert {"preprocess", "backbone", "heads", "masks"} <= set(card["ms"])
+    assert set(card["ms"]) == {"preprocess", "backbone", "proposals", "rois", "masks"}
+    assert card["precision"] == "fp32"
+    assert "onnxruntime" in card["where"]["rois"]
     assert len(card["instances"]) >= 2, "the sketch sees something, or this test proves nothing"
     scores = [one["score"] for one in card["instances"]]
     assert scores == sorted(scores, reverse=True)
@@ -168,7 +171,23 @@ def test_a_bundle_is_shown_with_a_warning_when_untrained(robollm, sketch_bundle)
     got = load_bundle(sketch_bundle, allow_untrained=True)
     assert (card["sha256"], card["embedding_sha256"]) == (got.sha256, got.embedding_sha256)
     assert card["metrics"] == "not measured"
+    assert list(card["variants"]) == ["fp32"]
+    assert card["variants"]["fp32"]["loss_points"] == "not measured"
     assert (card["tote"]["height"], card["tote"]["width"]) == got.tote.hw
+
+
+def test_the_variants_of_a_bundle_are_shown_with_what_they_lose(robollm, sketch_bundle, tmp_path):
+    bundle = tmp_path / "bundle"
+    shutil.copytree(sketch_bundle, bundle)
+    card = json.loads((bundle / "bundle.json").read_text())
+    card["variants"]["bf16"] = {"loss": {"recall@1": 0.2}, "metrics": {"recall@1": 0.8}}
+    card["variants"]["int8"] = {"graphs": {"backbone": "defects.onnx"}}
+    (bundle / "bundle.json").write_text(json.dumps(card))
+    got = json.loads(robollm("bundle", bundle).out)["variants"]
+    assert got["bf16"]["loss_points"] == {"recall@1": 0.2}
+    assert got["bf16"]["mbytes"] == got["fp32"]["mbytes"]
+    assert got["int8"]["own_graphs"] == {"backbone": "defects.onnx"}
+    assert got["int8"]["mbytes"] < got["fp32"]["mbytes"]
 
 
 def test_a_gallery_is_built_and_summed_up(robollm, demo, sketch_bundle, tmp_path):

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from robollm.core.errors import ModelFileError
-from robollm.runtime.bundle import GRAPHS, Bundle, file_sha256, load_bundle
+from robollm.runtime.bundle import GRAPHS, MORE_GRAPHS, Bundle, file_sha256, load_bundle
 
 ONNX = [f"{role}.onnx" for role in GRAPHS]
 
@@ -46,8 +46,9 @@ def refusal(folder, **options):
 
 def test_the_sketch_bundle_is_read_whole(sketch_bundle):
     got = load_bundle(sketch_bundle, allow_untrained=True)
-    assert set(got.graphs) == set(GRAPHS)
+    assert set(GRAPHS) <= set(got.graphs) <= {*GRAPHS, *MORE_GRAPHS}
     assert all(p.is_file() for p in got.graphs.values())
+    assert got.variant("fp32").graphs == got.graphs
     assert got.sha256 == file_sha256(sketch_bundle / "bundle.json")
     assert set(got.thresholds.defects) == set(got.defect_labels) - {"nominal"}
     assert not got.trained
@@ -66,10 +67,30 @@ def test_random_weights_need_leave(sketch_bundle):
     assert "random weights" in what
 
 
+def test_a_variant_shares_the_files_that_it_has_none_of_its_own_for(folder):
+    card = json.loads((folder / "bundle.json").read_text())
+    card["variants"]["int8"] = {
+        "graphs": {"backbone": "defects.onnx"}, "parity": {"map": {"max": 0.1}},
+        "metrics": {"recall@1": 0.5}, "loss": {"recall@1": 0.3},
+    }  # fmt: skip
+    (folder / "bundle.json").write_text(json.dumps(card))
+    got = load_bundle(folder, allow_untrained=True)
+    int8 = got.variant("int8")
+    assert int8.graphs == {**got.graphs, "backbone": folder / "defects.onnx"}
+    assert (int8.metrics, int8.loss) == ({"recall@1": 0.5}, {"recall@1": 0.3})
+    assert list(got.variants) == ["fp32", "int8"]
+    with pytest.raises(ModelFileError, match="has no variant 'fp16', it has fp32, int8") as e:
+        got.variant("fp16")
+    assert "--variants fp32,fp16" in e.value.fix
+
+
 @pytest.mark.parametrize(
     ("path", "value", "changes"),
     [
         ("name", "other", False),
+        ("variants.bf16", {}, False),
+        ("detector.proposals", 7, False),
+        ("adapters", ["identification"], True),
         ("thresholds.segmentation.score_min", 0.9, False),
         ("input.tote.height", 384, False),
         ("input.mean", [0.4, 0.5, 0.5], True),
@@ -143,10 +164,10 @@ def test_foreign_json_is_refused(folder, raw):
     assert "is not a robollm bundle" in refusal(folder)
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", None])
+@pytest.mark.parametrize("version", [0, 1, 3, "2", None])
 def test_another_format_version_is_refused(folder, version):
     edit(folder, "format_version", version)
-    assert f"format_version {version!r}, this robollm reads 1" in refusal(folder)
+    assert f"format_version {version!r}, this robollm reads 2" in refusal(folder)
 
 
 @pytest.mark.parametrize(
@@ -157,6 +178,7 @@ def test_another_format_version_is_refused(folder, version):
         "embedding.dim", "labels.defects", "labels.segmentation",
         "thresholds.segmentation.mask_min", "thresholds.identification.temperature",
         "thresholds.defects.multi_pick", "thresholds.defects.temperature",
+        "variants", "detector", "identification.views", "adapters",
     ],
 )  # fmt: skip
 def test_a_missing_key_is_refused_by_name(folder, path):
@@ -168,7 +190,20 @@ def test_a_missing_key_is_refused_by_name(folder, path):
     ("path", "value", "words"),
     [
         ("status", "fine", "status is 'fine'"),
-        ("graphs.backbone", "nothing.onnx", "no file for the graphs backbone"),
+        ("graphs.backbone", "nothing.onnx", "without a file: ['nothing.onnx']"),
+        ("graphs.rois", ..., "graphs lacks ['rois']"),
+        ("graphs.segmentation", "rois.onnx", "has unknown ['segmentation']"),
+        ("variants", {}, "want 'fp32' among them"),
+        ("variants.fp8", {}, "variant 'fp8'"),
+        ("variants.int8", {"graphs": {"backbone": "lost.onnx"}}, "without a file: ['lost.onnx']"),
+        ("variants.int8", {"graphs": {"fusion": "rois.onnx"}}, "variant 'int8' has graphs"),
+        ("variants.int8", {"loss": {"recall@1": "much"}}, "malformed"),
+        ("detector.proposals", 0, "detector.proposals is 0"),
+        ("detector.proposals", 64.0, "detector.proposals is 64.0"),
+        ("identification.views", ["PickRGB"], "want names with a fusion graph"),
+        ("adapters", ["sorting"], "adapters is ['sorting']"),
+        ("adapters", ["defects", "defects"], "want tasks, each once"),
+        ("variants.fp32", {"graphs": {"rois": "backbone.onnx"}}, "'fp32' has graphs of its own"),
         ("graphs.backbone", ["backbone.onnx"], "malformed"),
         ("files", [], "malformed"),
         ("files", "backbone.onnx", "malformed"),
@@ -208,6 +243,15 @@ def test_a_missing_key_is_refused_by_name(folder, path):
 def test_a_value_that_contradicts_itself_is_shown(folder, path, value, words):
     edit(folder, path, value)
     assert words in refusal(folder)
+
+
+@pytest.mark.parametrize(
+    "views", [[], ["ToteWallRGB"], ["PickRGB", "PickRGB"], ["PickRGB", "image"]]
+)
+def test_views_that_a_fusion_graph_can_not_have_are_refused(folder, views):
+    edit(folder, "graphs.fusion", "rois.onnx")
+    edit(folder, "identification.views", views)
+    assert "want names with a fusion graph" in refusal(folder)
 
 
 @pytest.mark.parametrize("name", ["../backbone.onnx", "/etc/passwd", "sub/backbone.onnx", "."])

@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -15,13 +16,24 @@ from robollm.runtime.enroll import enroll
 from robollm.runtime.pixels import Region
 
 
+@pytest.fixture(scope="module")
+def references(tmp_path_factory):
+    """Six products with three drawn pictures each."""
+    folder, rng = tmp_path_factory.mktemp("references"), np.random.default_rng(0)
+    for product in "abcdef":
+        (folder / product).mkdir()
+        for i in (1, 2, 3):
+            pixels = cv2.resize(rng.integers(0, 255, (9, 9, 3), np.uint8), (120, 100))
+            cv2.imwrite(str(folder / product / f"{i}.jpg"), pixels)
+    return folder
+
+
 @pytest.fixture
-def images(tmp_path, demo):
+def images(tmp_path, references):
     """Two good products, one with a bad file too, one with bad files only, one without any."""
     folder = tmp_path / "references"
-    a, b = sorted(p.name for p in demo.references.iterdir())[:2]
-    shutil.copytree(demo.references / a, folder / "A")
-    shutil.copytree(demo.references / b, folder / "B")
+    shutil.copytree(references / "a", folder / "A")
+    shutil.copytree(references / "b", folder / "B")
     (folder / "B" / "0.png").write_bytes(b"no picture")
     (folder / "B" / "notes.txt").write_text("not looked at")
     (folder / "C").mkdir()
@@ -60,12 +72,20 @@ def test_the_gallery_holds_what_the_perceiver_says_of_each_image(perceiver, imag
         assert best.similarity == pytest.approx(1, abs=1e-4)
 
 
-def test_more_images_than_a_batch_keep_their_products(perceiver, tmp_path, demo):
-    done = enroll(perceiver, demo.references, tmp_path / "gallery")
-    assert done.images == len(list(demo.references.glob("*/*.jpg"))) > 16
+def test_more_images_than_a_batch_keep_their_products(perceiver, tmp_path, references):
+    done = enroll(perceiver, references, tmp_path / "gallery")
+    assert done.images == 18 > 16
     rows = json.loads((tmp_path / "gallery" / "rows.json").read_text())
     assert len(rows) == done.images
     assert all(r["image"].startswith(r["product_id"] + "/") for r in rows)
+
+
+def test_an_image_that_is_too_large_is_a_bad_one(perceiver, references, tmp_path, monkeypatch):
+    shutil.copytree(references / "a", tmp_path / "images" / "A")
+    cv2.imwrite(str(tmp_path / "images" / "A" / "0.png"), np.zeros((3, 121, 3), np.uint8))
+    monkeypatch.setattr(perceiver, "config", replace(perceiver.config, max_image_side=120))
+    done = enroll(perceiver, tmp_path / "images", tmp_path / "gallery")
+    assert (done.images, [f.name for f in done.bad]) == (3, ["0.png"])
 
 
 @pytest.mark.parametrize("kind", ["nowhere", "empty", "file"])

@@ -12,11 +12,12 @@ from robollm.core.frame import Frame
 from robollm.core.letterbox import Letterbox
 from robollm.core.settings import DefectConfig, IdentificationConfig, RuntimeConfig
 from robollm.runtime import overlay
-from robollm.runtime.backbone import Features
+from robollm.runtime.backbone import BATCHES, Features
 from robollm.runtime.heads import Embedder, Inspector
 from robollm.runtime.perceiver import Perceiver
 from robollm.runtime.pixels import Region
 from robollm.runtime.segmenter import Segmenter
+from robollm.runtime.session import Place
 from robollm.runtime.timing import Laps
 
 
@@ -84,8 +85,8 @@ def test_an_empty_picture_is_no_error(perceiver, grey):
 
 def test_every_stage_is_timed(perceiver, tote):
     laps = Laps()
-    perceiver.segment(Frame(tote, "rgb", 1), laps=laps)
-    assert set(laps.ms) == {"preprocess", "backbone", "heads", "masks"}
+    perceiver.segment(Frame(tote, "rgb", 4711), laps=laps)
+    assert set(laps.ms) == {"preprocess", "backbone", "proposals", "rois", "masks"}
 
 
 def test_a_picture_of_results_can_be_drawn_at_any_size(perceiver, tote):
@@ -166,10 +167,28 @@ def test_two_threads_get_what_one_gets(sketch_bundle, tote):
     assert shared.backbone.runs == 2 * len(frames) + len(frames), "each view once"
 
 
-def test_warming_up_runs_both_sizes(sketch_bundle):
+def test_warming_up_runs_both_sizes_and_the_usual_numbers_of_crops(sketch_bundle, monkeypatch):
     fresh = Perceiver(RuntimeConfig(bundle=str(sketch_bundle), threads=1, allow_untrained=True))
+    seen = []
+    run = fresh.backbone._session.run
+    monkeypatch.setattr(
+        fresh.backbone._session, "run", lambda t: seen.append(t["image"].shape) or run(t)
+    )
     fresh.warm_up()
-    assert fresh.backbone.runs == 2
+    b = fresh.bundle
+    assert (1, 3, *b.tote.hw) in seen
+    assert (fresh.backbone.batch_max, 3, *b.crop.hw) in seen
+    assert (1, 3, *b.crop.hw) in seen
+
+
+def test_the_number_of_crops_in_a_run_is_the_users_or_the_providers(perceiver, sketch_bundle, tote):
+    assert perceiver.backbone.batch_max == BATCHES["cpu"]
+    config = RuntimeConfig(bundle=str(sketch_bundle), threads=1, allow_untrained=True, batch_max=40)
+    wide = Perceiver(config)
+    wide.warm_up()  # on windows of one picture, of which it needs as many
+    runs, rows = wide.backbone.runs, wide.backbone.rows
+    wide.inspect(crops(tote))
+    assert (wide.backbone.runs - runs, wide.backbone.rows - rows) == (1, 5)
 
 
 # settings on top of the bundle's
@@ -205,8 +224,14 @@ class Says:
 
 
 def with_session(kind, perceiver, *outputs):
-    machine = kind(perceiver.bundle, "cpu", 1)
+    machine = kind(perceiver.bundle, Place("cpu", threads=1))
     machine._session = Says(*outputs)
+    return machine
+
+
+def segmenter(perceiver, *outputs):
+    machine = Segmenter(perceiver.bundle, Place("cpu", threads=1))
+    machine._rois = Says(*outputs)
     return machine
 
 
@@ -242,7 +267,7 @@ def test_a_label_without_a_name_is_an_error(perceiver, label):
         np.float32([[0, 0, 9, 9]]), np.float32([0.9]), np.array([label]),
         np.ones((1, 28, 28), np.float32),
     )  # fmt: skip
-    machine = with_session(Segmenter, perceiver, *outputs)
+    machine = segmenter(perceiver, *outputs)
     with pytest.raises(InferenceError, match="the bundle names 1"):
         machine.run(
             FEATURES, Letterbox.fit((96, 96), (96, 96)),
@@ -257,7 +282,7 @@ def test_instances_come_best_first_and_those_in_the_padding_not_at_all(perceiver
         np.zeros(4, np.int64),
         np.ones((4, 28, 28), np.float32),
     )
-    found = with_session(Segmenter, perceiver, *outputs).run(
+    found = segmenter(perceiver, *outputs).run(
         FEATURES, Letterbox.fit((48, 96), (96, 96)), score_min=0.5, max_instances=9, laps=Laps()
     )
     assert found.scores.tolist() == pytest.approx([0.9, 0.6])

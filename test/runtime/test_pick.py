@@ -1,6 +1,8 @@
-"""A pick end to end on the demo station: which product, and is it all right?"""
+"""A pick end to end on a drawn station: which product, and is it all right?"""
 
 from __future__ import annotations
+
+import json
 
 import cv2
 import numpy as np
@@ -11,7 +13,8 @@ from robollm.core.defects import NOMINAL, UNINSPECTED
 from robollm.core.frame import Frame
 from robollm.core.settings import PickConfig
 from robollm.gallery.catalogue import load_catalogue
-from robollm.runtime.perceiver import PickView, uninspected
+from robollm.runtime.enroll import enroll
+from robollm.runtime.pick_views import PickView, uninspected
 from robollm.runtime.pixels import Region
 
 QUALITY = PickConfig()
@@ -20,15 +23,36 @@ NEVER = {"multi_pick": 0.999, "package_defect": 0.999}  # the sketch's verdicts 
 
 
 @pytest.fixture(scope="module")
-def catalogue(demo_station, perceiver):
+def references(tmp_path_factory):
+    """Twelve products with two drawn pictures each."""
+    folder, rng = tmp_path_factory.mktemp("station") / "references", np.random.default_rng(3)
+    for i in range(12):
+        (folder / f"P{i:02}").mkdir(parents=True)
+        for number in (1, 2):
+            blobs = cv2.resize(rng.integers(0, 255, (7, 8, 3), np.uint8), (160, 140))
+            cv2.imwrite(str(folder / f"P{i:02}" / f"{number}.jpg"), blobs)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def catalogue(references, perceiver):
+    """Two containers that share some of the products."""
+    folder, products = references.parent, sorted(p.name for p in references.iterdir())
+    manifest = {
+        "format": "robollm-manifest", "format_version": 1,
+        "products": {name: {} for name in products},
+        "containers": {"tote-A": products[:8], "tote-B": products[4:]},
+    }  # fmt: skip
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    enroll(perceiver, references, folder / "gallery")
     b = perceiver.bundle
     return load_catalogue(
-        str(demo_station / "manifest.json"), "", embedding_sha256=b.embedding_sha256, bundle=b.title
+        str(folder / "manifest.json"), "", embedding_sha256=b.embedding_sha256, bundle=b.title
     )
 
 
-def reference(demo, product, number=1):
-    bgr = cv2.imread(str(demo.references / product / f"{number}.jpg"))
+def reference(references, product, number=1):
+    bgr = cv2.imread(str(references / product / f"{number}.jpg"))
     return Frame(bgr, "bgr", number, "camera", stream=f"reference {product}")
 
 
@@ -53,31 +77,31 @@ OUTSIDE = view("outside", picture(), (500, 500, 600, 600))
 # identification
 
 
-def test_a_reference_picture_is_found_again_first(perceiver, demo, catalogue):
+def test_a_reference_picture_is_found_again_first(perceiver, references, catalogue):
     for container, products in catalogue.manifests.containers.items():
         product = sorted(products)[0]
         got = perceiver.identify_pick(
-            [view("image", reference(demo, product))],
+            [view("image", reference(references, product))],
             catalogue=catalogue, container=container, policy=EASY, quality=QUALITY,
         )  # fmt: skip
         assert got.ranked[0][0] == product
         assert got.views == ("image",)
 
 
-def test_only_products_of_the_container_are_answered(perceiver, demo, catalogue):
+def test_only_products_of_the_container_are_answered(perceiver, references, catalogue):
     inside, outside = catalogue.manifests.containers["tote-A"], None
     outside = next(iter(sorted(catalogue.manifests.containers["tote-B"] - inside)))
     policy = IdentificationPolicy(accept=-1.0, margin=0.0, temperature=0.1, top_k=100)
     got = perceiver.identify_pick(
-        [view("image", reference(demo, outside))],
+        [view("image", reference(references, outside))],
         catalogue=catalogue, container="tote-A", policy=policy, quality=QUALITY,
     )  # fmt: skip
     assert {name for name, _ in got.ranked} == inside
 
 
-def test_views_that_can_not_be_used_are_left_out(perceiver, demo, catalogue):
+def test_views_that_can_not_be_used_are_left_out(perceiver, references, catalogue):
     product = sorted(catalogue.manifests.containers["tote-A"])[0]
-    good = view("image", reference(demo, product))
+    good = view("image", reference(references, product))
 
     def ask(*views):
         return perceiver.identify_pick(
@@ -87,7 +111,7 @@ def test_views_that_can_not_be_used_are_left_out(perceiver, demo, catalogue):
     alone, crowded = ask(good), ask(DARK, MISSING, good, EVEN, OUTSIDE)
     assert crowded.views == ("image",)
     assert crowded.ranked == alone.ranked
-    both = ask(good, view("low", reference(demo, product, 2)))
+    both = ask(good, view("low", reference(references, product, 2)))
     assert both.views == ("image", "low")
 
 
@@ -103,9 +127,9 @@ def test_without_any_usable_view_it_is_unknown_and_says_why(perceiver, catalogue
 
 @pytest.mark.parametrize("container", [None, "tote-Z"])
 def test_without_a_known_container_everything_is_unknown_and_nothing_is_run(
-    perceiver, demo, catalogue, container
+    perceiver, references, catalogue, container
 ):
-    frame = reference(demo, sorted(catalogue.manifests.products)[0])
+    frame = reference(references, sorted(catalogue.manifests.products)[0])
     before = perceiver.backbone.runs
     got = perceiver.identify_pick(
         [view("image", frame)],
@@ -122,9 +146,9 @@ def test_without_a_known_container_everything_is_unknown_and_nothing_is_run(
     assert perceiver.backbone.runs == before
 
 
-def test_every_instance_of_a_tote_gets_its_answer(perceiver, demo, catalogue):
+def test_every_instance_of_a_tote_gets_its_answer(perceiver, references, catalogue):
     a, b = sorted(catalogue.manifests.containers["tote-A"])[:2]
-    left, right = reference(demo, a), reference(demo, b)
+    left, right = reference(references, a), reference(references, b)
     h, w = left.hw
     both = Frame(np.hstack([left.pixels, right.pixels]), "bgr", 77)
     got = perceiver.identify_instances(

@@ -115,6 +115,26 @@ def test_the_camera_image_is_not_changed(order):
     np.testing.assert_array_equal(image, before)
 
 
+@given(hw=sizes, canvas=canvases, order=st.sampled_from(sorted(CHANNELS)))
+def test_a_canvas_can_be_written_into_a_row_of_a_batch(hw, canvas, order):
+    image = as_order(scene(hw), order)
+    want, box = to_canvas(image, order, canvas, NORM)
+    batch = np.full((3, 3, *canvas.hw), np.nan, np.float32)
+    got, same = to_canvas(image, order, canvas, NORM, out=batch[1])
+    assert np.shares_memory(got, batch)
+    assert same == box
+    np.testing.assert_array_equal(batch[1], want)
+    assert np.isnan(batch[[0, 2]]).all()
+
+
+@pytest.mark.parametrize(
+    "out", [np.zeros((3, 16, 8), np.float32), np.zeros((3, 16, 16)), np.zeros((1, 16, 16))]
+)
+def test_a_row_that_does_not_fit_is_a_mistake_of_the_caller(out):
+    with pytest.raises(ValueError, match=r"want \(3, 16, 16\) float32"):
+        to_canvas(scene((9, 9)), "rgb", Canvas((16, 16), "letterbox"), NORM, out=out)
+
+
 # regions
 
 
@@ -168,6 +188,14 @@ def test_the_cache_key_tells_regions_apart():
         Region(Frame(rgb, "rgb", 5, stream="low"), (0, 0, 63, 64)),
     ):
         assert a.key() != b.key()
+
+
+@pytest.mark.parametrize("at", [(0, 0), (7, 11), (299, 399), (150, 201)])
+def test_one_other_pixel_of_the_same_stamp_is_another_picture_to_the_cache(at):
+    grey = np.full((300, 400, 3), 99, np.uint8)
+    scratched = grey.copy()
+    scratched[at] = 98
+    assert Region(Frame(grey, "rgb", 5)).key() != Region(Frame(scratched, "rgb", 5)).key()
 
 
 # masks
