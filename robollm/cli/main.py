@@ -11,13 +11,16 @@ from robollm import __version__
 from robollm.core.errors import RobollmError
 
 VERBS = {
+    "bench": "measure a bundle on this machine, side by side in every precision",
     "bundle": "show what a model bundle is, and verify it",
     "demo-data": "simulate a station: a bag with manifest, references and truth",
+    "export": "turn training runs into the bundle that the nodes run",
     "gallery": "build a product gallery from reference images",
     "generate": "write config and docs from the settings in the code",
     "segment": "find the instances of one image",
     "sim": "simulate totes, picks and defects; make and audit datasets",
     "sketch-bundle": "write a small bundle with random weights, for tests",
+    "tensorrt": "build engines for a GPU, or the script that does",
     "train": "train segmentation, identification, defects, or all on one encoder",
 }
 

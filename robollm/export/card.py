@@ -12,7 +12,6 @@ from typing import Any
 from robollm import __version__
 from robollm.core.errors import ConfigError
 from robollm.data.armbench_defects import LABELS
-from robollm.export.cascade_graph import default_proposals
 from robollm.export.collect import MEAN, STD, Collected
 from robollm.export.graphs import OPSET
 from robollm.runtime.bundle import REFERENCE, Canvas
@@ -44,6 +43,8 @@ def describe(
         thresholds: whole.
         calibrated: what tells the thresholds' file apart; empty: they are the defaults.
     """
+    from robollm.export.cascade_graph import default_proposals  # needs torch, a sketch doesn't
+
     return {
         "name": name,
         "version": __version__,

@@ -101,10 +101,11 @@ def build_rois(detector: Any, *, canvas_hw: tuple[int, int]) -> onnx.ModelProto:
 
     Returns:
         A model. Inputs: the outputs of `build_proposals`; `proposals` (1,) int64, how many boxes go
-        to the heads at most; `score_min` (1,) float32, instances with this score or less are not
-        given, and nothing is spent on their masks, which cost the most. Outputs, best first, n from 0 to the detector's
-        `max_per_img`: `boxes` (n, 4) float32, xyxy, canvas px, inside the canvas; `scores` (n,)
-        float32; `labels` (n,) int64; `masks` (n, 28, 28) float32 in [0, 1], over the boxes.
+        to the heads at most; `score_min` (1,) float32: instances with this score or less are not
+        given, and nothing is spent on their masks, which cost the most. Outputs, best first, n
+        from 0 to the detector's `max_per_img`: `boxes` (n, 4) float32, xyxy, canvas px, inside the
+        canvas; `scores` (n,) float32; `labels` (n,) int64; `masks` (n, 28, 28) float32 in [0, 1],
+        over the boxes.
 
     Raises:
         ConfigError, ModelFileError: see `build_proposals`.

@@ -71,7 +71,7 @@ def export(order: Order, say: Say = lambda text: None) -> dict[str, Any]:
         `parity`, `metrics`, `variants`, `problems`, `seconds`.
 
     Raises:
-        ConfigError: runs, data or options don't fit together.
+        ConfigError: runs, data or options don't fit together, or there is nothing to compare on.
         ModelFileError: an output of the fp32 graphs isn't torch's, `out` is no place for a bundle,
             or the disk is full. Nothing was written.
         InferenceError: a graph of the reference fails.
@@ -90,7 +90,7 @@ def export(order: Order, say: Say = lambda text: None) -> dict[str, Any]:
     from robollm.export.reference import TorchModels
     from robollm.export.split_data import SplitData
     from robollm.export.trial import Trials, check_variants
-    from robollm.export.writer import refuse_foreign, said_clearly, workplace, write_bundle
+    from robollm.export.writer import refuse_foreign, workplace, write_bundle
 
     names = check_variants(order.variants)
     thresholds, calibrated = load_thresholds(order.thresholds)
@@ -108,7 +108,7 @@ def export(order: Order, say: Say = lambda text: None) -> dict[str, Any]:
         thresholds=thresholds,
         calibrated=calibrated,
     )
-    with said_clearly(order.out), workplace(order.out) as place:
+    with workplace(order.out) as place:
         trials = Trials(
             torch=TorchModels(parts),
             graphs=graphs,

@@ -167,7 +167,10 @@ _IO: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("map",), ("levels.*", "candidates", "candidate_scores", "candidate_levels")
     ),
     "rois": (
-        ("levels.*", "candidates", "candidate_scores", "candidate_levels", "proposals", "score_min"),
+        (
+            "levels.*", "candidates", "candidate_scores", "candidate_levels",
+            "proposals", "score_min",
+        ),
         ("boxes", "scores", "labels", "masks"),
     ),
     "identification": (("map", "cls"), ("embedding",)),
@@ -265,7 +268,10 @@ def _backbone(torch: TorchModels, graphs: _Graphs, probes: Probes, out: Distance
 def _detector(
     torch: TorchModels, graphs: _Graphs, probes: Probes, proposals: int, out: Distances
 ) -> None:
-    limits = {"proposals": np.array([proposals], np.int64), "score_min": np.zeros(1, np.float32)}
+    limits: dict[str, NDArray[Any]] = {
+        "proposals": np.array([proposals], np.int64),
+        "score_min": np.zeros(1, np.float32),
+    }
     lost = total = 0
     for tote in probes.totes:
         grid, _ = torch.encode(tote, "segmentation")

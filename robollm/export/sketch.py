@@ -17,7 +17,9 @@ import onnx
 
 from robollm import __version__
 from robollm.core.errors import ConfigError
+from robollm.data.armbench_defects import LABELS
 from robollm.export.beit3_graph import EncoderShape, build_backbone
+from robollm.export.card import DEFAULT_THRESHOLDS
 from robollm.export.detector_graph import DetectorRules, build_proposals, build_rois
 from robollm.export.graphs import OPSET, Array
 from robollm.export.head_graphs import build_defects, build_identification, build_regions
@@ -36,7 +38,6 @@ PATCH = 16
 GRID = 14  # side of the position table: BEiT-3 at 224 px
 TOTE_HW = (384, 480)
 CROP_HW = (224, 224)
-DEFECTS = ("multi_pick", "nominal", "package_defect")
 GREYS = (0.1, 0.5, 0.9)
 Models = dict[str, onnx.ModelProto]
 
@@ -128,7 +129,7 @@ def sketch_models(
     norm = (np.ones(size.dim, np.float32), np.zeros(size.dim, np.float32))
     mean = crops.mean((2, 3))
     mean = (mean - mean.mean(1, keepdims=True)) / mean.std(1, keepdims=True)
-    defects = build_defects(norm, *centred_linear(rng, mean, len(DEFECTS), spread=SPREAD))
+    defects = build_defects(norm, *centred_linear(rng, mean, len(LABELS), spread=SPREAD))
     rules = DetectorRules()
     weights = detector_weights(
         rng,
@@ -177,12 +178,8 @@ def _card(
         "adapters": [],
         "identification": {"views": []},
         "embedding": {"dim": size.embedding},
-        "labels": {"segmentation": ["object"], "defects": list(DEFECTS)},
-        "thresholds": {
-            "segmentation": {"score_min": 0.5, "mask_min": 0.5},
-            "identification": {"accept": 0.6, "margin": 0.02, "temperature": 0.1},
-            "defects": {"multi_pick": 0.5, "package_defect": 0.5, "temperature": 1.0},
-        },
+        "labels": {"segmentation": ["object"], "defects": list(LABELS)},
+        "thresholds": DEFAULT_THRESHOLDS,
         "provenance": {
             "program": "robollm sketch-bundle",
             "seed": seed,

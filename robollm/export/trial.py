@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import math
+import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,15 +20,17 @@ from robollm.export.parity import Distances, Probes, compare
 from robollm.export.probes import feeds
 from robollm.export.reference import TorchModels
 from robollm.export.variants import to_fp16, to_int8_dynamic, to_int8_static
-from robollm.export.writer import write_bundle
+from robollm.export.writer import PART, write_bundle
 from robollm.runtime.bundle import PRECISIONS, REFERENCE, Bundle, load_bundle
-from robollm.runtime.precision import BF16_FLAGS, cpu_flags, placed
+from robollm.runtime.precision import placed, unfit
 from robollm.runtime.session import Place
 
 Say = Callable[[str], None]
 INT8_ROLES = ("backbone", "rois")
 """Graphs whose linear layers are most of the bytes and of the work."""
 _CALIBRATED = "int8-static"
+_FOLDERS = rf"\S*{re.escape(PART)}/"
+"""What stands before names in the workplace; the card names no folder of this machine."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -64,8 +68,9 @@ class Tried:
         }
 
 
-def _rounded(values: Mapping[str, float]) -> dict[str, float]:
-    return {k: float(f"{v:.3g}") for k, v in values.items()}
+def _rounded(values: Mapping[str, float]) -> dict[str, float | None]:
+    """For JSON, which knows no infinity: an output of another shape is None."""
+    return {k: float(f"{v:.3g}") if math.isfinite(v) else None for k, v in values.items()}
 
 
 def check_variants(names: Sequence[str]) -> tuple[str, ...]:
@@ -80,16 +85,16 @@ def check_variants(names: Sequence[str]) -> tuple[str, ...]:
             f"there is no variant {strange[0]!r}" if strange else "no variant is asked for",
             fix=f"choose of {', '.join(PRECISIONS)}",
         )
-    if "bf16" in names:
-        if importlib.util.find_spec("openvino") is None:
+    if "bf16" in names and importlib.util.find_spec("openvino") is None:
+        raise ConfigError(
+            "bf16 is judged on OpenVINO, which this Python lacks",
+            fix='pip install "robollm[openvino]", or leave bf16 out of --variants',
+        )
+    for name in names:
+        if problem := unfit(name):
             raise ConfigError(
-                "bf16 is judged on OpenVINO, which this Python lacks",
-                fix='pip install "robollm[openvino]", or leave bf16 out of --variants',
-            )
-        if cpu_flags().isdisjoint(BF16_FLAGS):
-            raise ConfigError(
-                f"this processor has none of {', '.join(BF16_FLAGS)}: bf16 can't be judged here",
-                fix="export on a processor that has one, or leave bf16 out of --variants",
+                f"{problem}: it can't be judged here",
+                fix=f"export on a processor that can, or leave {name} out of --variants",
             )
     return tuple(n for n in PRECISIONS if n in {REFERENCE, *names})
 
@@ -137,6 +142,7 @@ class Trials:
         """Compare and measure fp32.
 
         Raises:
+            ConfigError: torch finds no instance to compare boxes and masks on.
             ModelFileError: an output is not torch's.
             InferenceError: a graph fails.
         """
@@ -144,6 +150,12 @@ class Trials:
         self._say("fp32: comparing every output with torch")
         out.distances = self._compare(self._base, Place("cpu", REFERENCE, self._threads))
         out.distances.refuse("fp32")
+        if not out.distances.counts["instances"]:
+            raise ConfigError(
+                f"the detector finds nothing on {out.distances.counts['totes']} totes: no box and "
+                "no mask could be compared with torch",
+                fix="train it longer, or compare on the other --split",
+            )
         out.verdict = self._reference = self._measure(self._base.folder, "cpu", REFERENCE, out)
         return out
 
@@ -161,17 +173,10 @@ class Trials:
             out.distances.refuse_other_shapes(name)
             out.verdict = self._measure(folder, provider, precision, out)
         except (InferenceError, ModelFileError) as e:
-            out.refused = e.what
+            out.refused = re.sub(_FOLDERS, "", e.what)
         else:
             out.loss = self._reference.loss_of(out.verdict)
-            worst = max(out.loss, key=lambda k: out.loss[k])
-            # not "> max": a metric that is not a number is no reason to accept
-            if not out.loss[worst] <= self._max_loss:
-                out.refused = (
-                    f"{worst} lost {out.loss[worst]:g} points, at most {self._max_loss:g} are "
-                    f"allowed ({out.verdict.metrics[worst]:.4f} instead of "
-                    f"{self._reference.metrics[worst]:.4f})"
-                )
+            out.refused = refusal(self._reference, out.verdict, self._max_loss)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         self._say(f"{name}: {'REFUSED: ' + out.refused if out.refused else 'accepted'}")
@@ -219,6 +224,31 @@ class Trials:
         if out.name == "fp16" and provider == "cpu":
             out.where += ", half-precision weights in fp32 arithmetic"
         return self._judge.measure(perceiver, out.name)
+
+
+def refusal(reference: Verdict, variant: Verdict, max_loss: float) -> str:
+    """Why a variant with these metrics is left out; empty if it isn't.
+
+    Args:
+        reference: of fp32.
+        variant: its own.
+        max_loss: points of 100 that it may lose in any task; from 100 on all are accepted.
+    """
+    loss = reference.loss_of(variant)
+    worst = max(loss, key=lambda k: loss[k])
+    # not "> max": a metric that is not a number is no reason to accept
+    if not loss[worst] <= max_loss:
+        return (
+            f"{worst} lost {loss[worst]:g} points, at most {max_loss:g} are allowed "
+            f"({variant.metrics[worst]:.4f} instead of {reference.metrics[worst]:.4f})"
+        )
+    least = min(reference.metrics, key=lambda k: reference.metrics[k])
+    if 100 * reference.metrics[least] <= max_loss < 100:
+        return (
+            f"{least} of fp32 is {reference.metrics[least]:.4f}: a variant that finds nothing "
+            f"would lose no more than the {max_loss:g} points that are allowed"
+        )
+    return ""
 
 
 def _gpu() -> str:

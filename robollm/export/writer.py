@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -21,7 +22,8 @@ from robollm.runtime.bundle import FORMAT, FORMAT_VERSION, load_bundle
 
 CARD = "bundle.json"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_MARK = ".part"
+PART = ".part"
+"""How the names of folders end in which a bundle is in the making."""
 
 
 def write_bundle(
@@ -48,7 +50,7 @@ def write_bundle(
             models are not a bundle. Then nothing was written.
     """
     refuse_foreign(out)
-    with said_clearly(out), workplace(out) as place:
+    with workplace(out) as place, said_clearly(out):
         new = place / "new"
         new.mkdir(mode=0o755)
         _write_files(new, models, card)
@@ -135,16 +137,33 @@ def _sync(folder: Path) -> None:
 
 @contextmanager
 def workplace(out: Path) -> Iterator[Path]:
-    """A folder beside `out` that is locked as long as its process lives, and gone afterwards."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(out)
-    place = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=_MARK, dir=out.parent))
-    handle = os.open(place, os.O_RDONLY)
+    """A folder beside `out` that is locked as long as its process lives, and gone afterwards.
+
+    Raises:
+        ModelFileError: there is no room for it.
+    """
+    with said_clearly(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(out)
+        place, handle = _locked(out)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
         yield place
     finally:
         shutil.rmtree(place, ignore_errors=True)
+        os.close(handle)
+
+
+def _locked(out: Path) -> tuple[Path, int]:
+    """A new workplace, and what holds its lock."""
+    while True:
+        place = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=PART, dir=out.parent))
+        try:
+            handle = os.open(place, os.O_RDONLY)
+        except FileNotFoundError:
+            continue  # swept before it was locked
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        if place.exists():
+            return place, handle
         os.close(handle)
 
 
@@ -153,28 +172,30 @@ def _put_in_place(new: Path, out: Path, *, aside: Path) -> None:
     if not out.exists() or not any(out.iterdir()):
         new.replace(out)
     else:
-        out.replace(aside)
         try:
+            out.replace(aside)
             new.replace(out)
         except BaseException:
-            aside.replace(out)
+            if aside.is_dir() and not out.exists():
+                aside.replace(out)
             raise
     _sync(out.parent)
 
 
 def _sweep(out: Path) -> None:
     """Clean up behind processes that were killed; one may have had a bundle aside."""
-    for place in out.parent.glob(f".{out.name}.*{_MARK}"):
+    ours = re.compile(rf"\.{re.escape(out.name)}\.[a-z0-9_]{{8}}{re.escape(PART)}")
+    for place in [p for p in out.parent.iterdir() if ours.fullmatch(p.name)]:
         try:
             handle = os.open(place, os.O_RDONLY)
         except FileNotFoundError:
             continue  # its owner was quicker
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if (place / "old").is_dir() and not out.exists():
+                (place / "old").replace(out)
+            shutil.rmtree(place, ignore_errors=True)
         except BlockingIOError:
             continue  # somebody is at work there
         finally:
             os.close(handle)
-        if (place / "old").is_dir() and not out.exists():
-            (place / "old").replace(out)
-        shutil.rmtree(place, ignore_errors=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,9 +10,20 @@ import pytest
 from onnx_kit import TINY
 
 from robollm.export.sketch import write_sketch_bundle
+from robollm.runtime import precision
 
 if TYPE_CHECKING:
     from exported_kit import Exported
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _eight_bits(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Let every processor run int8, as those with VNNI may: how it is exported is tested here."""
+    flags = tmp_path_factory.mktemp("cpu") / "cpuinfo"
+    flags.write_text(f"flags : avx512_vnni {' '.join(sorted(precision.cpu_flags()))}\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(precision, "CPUINFO", flags)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -23,8 +24,10 @@ from robollm.export.card import DEFAULT_THRESHOLDS, load_thresholds
 from robollm.export.collect import collect
 from robollm.export.export import export
 from robollm.export.judge import Judge, Verdict
+from robollm.export.parity import Distances
 from robollm.export.reference import TorchModels
 from robollm.export.split_data import SplitData
+from robollm.export.trial import refusal
 from robollm.runtime.bundle import load_bundle
 from robollm.runtime.perceiver import Perceiver
 from robollm.runtime.pixels import Region
@@ -79,6 +82,17 @@ def test_the_judge_finds_what_the_training_found(exported: Exported) -> None:
     (run,) = exported.runs
     trained = evaluate(run, exported.data, "test")["metrics"]
     assert values == pytest.approx({name: trained[name] for name in values}, abs=1e-9)
+
+
+@pytest.mark.parametrize("task", ["identification", "defects"])
+def test_the_judge_of_views_and_sequences_finds_what_the_training_found(
+    task: str, exported_three: Exported
+) -> None:
+    run = exported_three.runs[("segmentation", "identification", "defects").index(task)]
+    trained = evaluate(run, exported_three.data, "test")["metrics"]
+    values = exported_three.done["metrics"]["values"]
+    mine = {k.partition("/")[2]: v for k, v in values.items() if k.startswith(task)}
+    assert mine == pytest.approx({name: trained[name] for name in mine}, abs=1e-9)
 
 
 def test_the_card_says_where_it_comes_from_and_what_was_measured(exported: Exported) -> None:
@@ -162,6 +176,47 @@ def test_a_variant_that_loses_too_much_is_left_out_and_said(
 def test_loss_is_counted_in_points(exported: Exported) -> None:
     before = Verdict({"a": 0.5, "b": 0.25}, {})
     assert before.loss_of(Verdict({"a": 0.49, "b": 0.3}, {})) == {"a": 1.0, "b": -5.0}
+
+
+def test_what_can_lose_nothing_is_not_accepted_for_that() -> None:
+    good, poor = Verdict({"a": 0.5, "b": 0.4}, {}), Verdict({"a": 0.5, "b": 0.004}, {})
+    nothing = Verdict({"a": 0.5, "b": 0.0}, {})
+    assert refusal(good, good, 0.5) == ""
+    assert refusal(good, nothing, 0.5).startswith("b lost 40 points, at most 0.5")
+    assert refusal(poor, nothing, 0.5).startswith("b of fp32 is 0.0040: a variant that finds not")
+    assert refusal(poor, nothing, 100.0) == ""  # asked for anything
+    assert refusal(good, Verdict({"a": math.nan, "b": 0.4}, {}), 0.5).startswith("a lost nan")
+
+
+def test_a_variant_that_fails_is_said_without_folders_and_in_good_json(
+    exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(model: onnx.ModelProto) -> onnx.ModelProto:
+        out = onnx.ModelProto()
+        out.CopyFrom(model)
+        out.graph.node[0].op_type = "NoSuchOperator"
+        return out
+
+    monkeypatch.setattr(trial, "to_int8_dynamic", broken)
+    done = export(exported.order(tmp_path / "a", variants=("int8",)))
+    why = done["refused"]["int8"]
+    assert "backbone.int8.onnx does not load" in why
+    assert str(tmp_path) not in why
+    assert ".part" not in why
+    tried = trial.Tried(name="int8", distances=Distances({"rois.boxes": math.inf}))
+    assert json.dumps(tried.card()["parity"], allow_nan=False) == '{"rois.boxes": null}'
+
+
+def test_a_detector_that_finds_nothing_was_not_compared(
+    exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nothing(*_: Any, **__: Any) -> Distances:
+        return Distances(counts={"totes": 3, "crops": 9, "instances": 0})
+
+    monkeypatch.setattr(trial, "compare", nothing)
+    with pytest.raises(ConfigError, match="finds nothing on 3 totes"):
+        export(exported.order(tmp_path / "a"))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_judging_on_a_part_takes_a_part(exported: Exported) -> None:

@@ -151,3 +151,55 @@ def test_a_workplace_in_use_is_left_alone(parts: Parts, tmp_path: Path) -> None:
         write_bundle(out, models, card)
         assert place.is_dir()
     assert left_beside(out) == []
+
+
+def test_what_a_kill_left_of_another_bundle_stays_its_own(parts: Parts, tmp_path: Path) -> None:
+    models, card = parts
+    mine, other = tmp_path / "mine", tmp_path / "mine.v2"
+    write_bundle(other, models, {**card, "name": "other"})
+    aside = tmp_path / ".mine.v2.abcdefgh.part"
+    aside.mkdir()
+    other.replace(aside / "old")  # killed between its two renames
+    write_bundle(mine, models, card)
+    assert named(mine) == card["name"]
+    with writer.workplace(other):
+        assert named(other) == "other"
+
+
+def test_a_workplace_that_was_swept_before_it_was_locked_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+
+    def swept_at_first(*args: Any, **options: Any) -> str:
+        made.append(mkdtemp(*args, **options))
+        if len(made) == 1:
+            Path(made[0]).rmdir()
+        return made[-1]
+
+    mkdtemp = writer.tempfile.mkdtemp
+    monkeypatch.setattr(writer.tempfile, "mkdtemp", swept_at_first)
+    with writer.workplace(tmp_path / "mine") as place:
+        assert place.is_dir()
+    assert len(made) == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupt_between_two_renames_brings_the_old_bundle_back(
+    parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models, card = parts
+    out = tmp_path / "mine"
+    write_bundle(out, models, {**card, "name": "old"})
+    rename = Path.replace
+
+    def interrupted(path: Path, target: Path) -> Path:
+        done = rename(path, target)
+        if path == out:
+            raise KeyboardInterrupt
+        return done
+
+    monkeypatch.setattr(Path, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_bundle(out, models, {**card, "name": "new"})
+    assert named(out) == "old"

@@ -12,6 +12,7 @@ from onnx_kit import load
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from robollm.core.errors import ConfigError, ModelFileError
+from robollm.export import roi_graph as roi
 from robollm.export import variants
 from robollm.export.beit3_graph import EncoderShape, build_backbone
 from robollm.export.graphs import Array, Graph
@@ -149,6 +150,24 @@ def test_half_precision_survives_tokens_whose_squares_do_not_fit() -> None:
     seen = 3e4 * noise(2, 2, 8, 5, 5)
     want, got = load(model)(map=seen)["logits"], load(to_fp16(model))(map=seen)["logits"]
     np.testing.assert_allclose(got, want, atol=0.02)
+
+
+def test_half_precision_puts_large_boxes_on_the_level_of_their_size() -> None:
+    g = Graph("pool")  # level i holds the number i
+    levels = [g.input(f"levels.{i}", [1, 1, f"h{i}", f"w{i}"]) for i in range(4)]
+    boxes = g.input("boxes", ["n", 4])
+    boxes = g.op("Mul", boxes, g.scalar(2.0))
+    rows, which = roi.pool(g, levels, boxes, strides=(4, 8, 16, 32), finest=56, side=1, sampling=1)
+    roi.in_order(g, rows, which, out="level")
+    g.op("Identity", boxes, out="candidates")
+    g.output("level", ["n", 1, 1, 1])
+    g.output("candidates", ["n", 4])
+    maps = {f"levels.{i}": np.full((1, 1, 256 >> i, 256 >> i), i, np.float32) for i in range(4)}
+    sides = np.array([50, 120, 250, 300, 440, 600], np.float32)  # 300 x 300 is beyond float16
+    far = np.stack([0 * sides, 0 * sides, sides, sides + 0.3], axis=1) / 2
+    got = load(to_fp16(g.model()))(**maps, boxes=far)
+    assert got["level"].ravel().tolist() == [0, 1, 2, 2, 2, 3]
+    np.testing.assert_array_equal(got["candidates"], 2 * far)
 
 
 def test_an_activation_outside_of_what_was_seen_is_clipped() -> None:
