@@ -34,7 +34,8 @@ EXTRAS = {
     # One of cpu and gpu, never both: they install the same module.
     "cpu": ["onnxruntime>=1.17"],
     "gpu": ["onnxruntime-gpu>=1.17"],
-    "openvino": ["onnxruntime>=1.23", "onnxruntime-ep-openvino>=1.8"],
+    # The plugin of ONNX Runtime serves Intel's processors, OpenVINO's own runtime all x86 ones.
+    "openvino": ["onnxruntime>=1.23", "onnxruntime-ep-openvino>=1.8", "openvino>=2025.0"],
     "eval": ["rosbags>=0.10.10", "pycocotools>=2.0.7", "matplotlib>=3.6"],
     "sim": ["mujoco>=3.2", "pillow>=9.1", "rosbags>=0.10.10"],
     # MMDetection's own requirements don't fit together, so after this extra:

@@ -7,6 +7,9 @@ reports its resident set (RSS) in MiB after each step:
 - separate: the control, three Perceivers that share nothing;
 - tote-crop and crop-tote: one Perceiver at both input sizes, in both orders, so that activations
   (whichever size comes second) are told apart from a second copy of the weights.
+
+These run in fp32 on ONNX Runtime. `by_precision` repeats `station` for every provider and precision
+that the machine has: the first user pays for weights and activations, the others must add nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +18,6 @@ import argparse
 import ctypes
 import gc
 import json
-import platform
 import subprocess
 import sys
 import tempfile
@@ -23,16 +25,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import psutil
 
+from robollm.core.errors import ModelFileError
 from robollm.core.frame import Frame
 from robollm.core.settings import RuntimeConfig
+from robollm.runtime.measure import machine
 from robollm.runtime.perceiver import Perceiver
 from robollm.runtime.pixels import Region
+from robollm.runtime.session import Place, Session
 from robollm.runtime.station import Station
 
 ROOT = Path(__file__).resolve().parent.parent
 CASES = ("station", "separate", "tote-crop", "crop-tote")
+PRECISIONS = (
+    ("cpu", "fp32"),
+    ("cpu", "int8"),
+    ("openvino", "fp32"),
+    ("openvino", "bf16"),
+)
 
 
 class Scale:
@@ -64,11 +76,14 @@ def use(perceiver: Perceiver, size: str, rng: np.random.Generator) -> None:
             perceiver.inspect(view)
 
 
-def run_case(case: str, bundle: str) -> dict[str, float]:
+def run_case(case: str, config: RuntimeConfig) -> dict[str, float]:
     """Run one case in this process; step -> MiB."""
     import onnxruntime  # noqa: F401 - its own weight belongs to the first step
 
-    config = RuntimeConfig(bundle=bundle, threads=1, allow_untrained=True)
+    if config.provider == "openvino":
+        import openvino
+
+        openvino.Core().available_devices  # noqa: B018 - loads its plugin
     rng, scale = np.random.default_rng(0), Scale()
     scale.step("imports")
     if case in ("tote-crop", "crop-tote"):
@@ -92,9 +107,12 @@ def run_case(case: str, bundle: str) -> dict[str, float]:
     return scale.mib
 
 
-def measure(case: str, bundle: Path) -> dict[str, float]:
+def measure(
+    case: str, bundle: Path, provider: str = "cpu", precision: str = "fp32"
+) -> dict[str, float]:
     """Run one case in a fresh process; step -> MiB."""
-    command = [sys.executable, __file__, "--case", case, "--bundle", str(bundle)]
+    words = ["--bundle", str(bundle), "--provider", provider, "--precision", precision]
+    command = [sys.executable, __file__, "--case", case, *words]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{case} failed: {done.stderr}")
@@ -102,13 +120,31 @@ def measure(case: str, bundle: Path) -> dict[str, float]:
     return mib
 
 
-def write_big_bundle(out: Path) -> float:
-    """Write a sketch whose weights outweigh everything else; MiB of its backbone."""
+def runs_here(bundle: Path, provider: str, precision: str) -> str:
+    """What it runs on, or why it doesn't run here."""
+    name = {"int8": "backbone.int8.onnx"}.get(precision, "backbone.onnx")
+    io = {"inputs": ("image",), "outputs": ("map", "cls")}
+    try:
+        return Session(bundle / name, Place(provider, precision, 1), **io).where
+    except ModelFileError as e:
+        return f"not measured: {e.what}"
+
+
+def write_big_bundle(out: Path) -> dict[str, float]:
+    """Write a sketch whose weights outweigh everything else; precision -> MiB of its backbone."""
     from robollm.export.sketch import SketchSize, write_sketch_bundle
+    from robollm.export.variants import to_int8_dynamic
+    from robollm.export.writer import write_bundle
 
     size = SketchSize(dim=512, depth=6, heads=8, embedding=16, channels=16)
     write_sketch_bundle(out, size=size, tote_hw=(192, 240), crop_hw=(96, 96))
-    return (out / "backbone.onnx").stat().st_size / 2**20
+    card = json.loads((out / "bundle.json").read_text())
+    models: dict[str, bytes | onnx.ModelProto] = {f: (out / f).read_bytes() for f in card["files"]}
+    models["backbone.int8.onnx"] = to_int8_dynamic(onnx.load(out / "backbone.onnx"))
+    int8 = {"graphs": {"backbone": "backbone.int8.onnx"}}
+    write_bundle(out, models, {**card, "variants": {"fp32": {}, "bf16": {}, "int8": int8}})
+    files = {"fp32": "backbone.onnx", "int8": "backbone.int8.onnx"}
+    return {k: round((out / f).stat().st_size / 2**20, 1) for k, f in files.items()}
 
 
 def main() -> int:
@@ -116,23 +152,39 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--case", choices=CASES, help="run one case here and print it")
     parser.add_argument("--bundle", type=Path)
+    parser.add_argument("--provider", default="cpu")
+    parser.add_argument("--precision", default="fp32")
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "memory.json")
     args = parser.parse_args()
     if args.case:
-        print(json.dumps(run_case(args.case, str(args.bundle))))
+        config = RuntimeConfig(
+            bundle=str(args.bundle),
+            provider=args.provider,
+            precision=args.precision,
+            threads=1,
+            allow_untrained=True,
+        )
+        print(json.dumps(run_case(args.case, config)))
         return 0
     with tempfile.TemporaryDirectory() as temp:
-        weights = write_big_bundle(Path(temp) / "bundle")
-        cases = {case: measure(case, Path(temp) / "bundle") for case in CASES}
+        bundle = Path(temp) / "bundle"
+        weights = write_big_bundle(bundle)
+        cases = {case: measure(case, bundle) for case in CASES}
+        by_precision: dict[str, Any] = {}
+        for provider, precision in PRECISIONS:
+            where = runs_here(bundle, provider, precision)
+            row = {} if where.startswith("not") else measure("station", bundle, provider, precision)
+            by_precision[f"{provider} {precision}"] = {"where": where, **row}
     card: dict[str, Any] = {
         "command": "python bench/memory.py",
         "unit": "MiB resident, after malloc_trim",
         "conditions": {
-            "python": platform.python_version(),
+            **machine(),
             "model": "sketch 512-d x 6, canvas 192x240, crops 96x96, ONNX Runtime CPU, 1 thread",
         },
-        "backbone_weights": round(weights, 1),
+        "backbone_file": weights,
         "cases": cases,
+        "by_precision": by_precision,
     }
     args.out.parent.mkdir(exist_ok=True)
     args.out.write_text(json.dumps(card, indent=2) + "\n")

@@ -31,10 +31,16 @@ FOUNDATION = VENV / ".foundation"  # which python and which ROS the venv stands 
 UNFINISHED = VENV / ".unfinished"  # exists while pip writes
 STAMP = VENV / ".ready"  # written last: the hash of all that the environment was made from
 EXTRAS = "cpu,eval,sim,dev"
-# What `robollm train` needs, and the authors' BEiT-3 as the tests' oracle. MMDetection's own
+# What `robollm train` needs, and for the tests the authors' BEiT-3 and OpenVINO. MMDetection's own
 # requirements don't fit together, so nothing of theirs is followed.
 TRAIN_STAMP = VENV / ".ready-train"
-TRAIN_ALONE = ("onedl-mmengine==0.10.12", "mmcv-lite==2.1.0", "mmdet==3.3.0", "torchscale==0.3.0")
+TRAIN_ALONE = (
+    "onedl-mmengine==0.10.12",
+    "mmcv-lite==2.1.0",
+    "mmdet==3.3.0",
+    "torchscale==0.3.0",
+    "openvino==2026.4.1",
+)
 TORCH = "torch==2.13.0"
 LOCKED_PYTHON = (3, 11)  # requirements/dev.txt holds for this one
 WHEEL_PYTHONS = ((3, 10), (3, 13))  # oldest and newest with ROS 2 from pip

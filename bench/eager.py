@@ -1,0 +1,151 @@
+"""The baseline: MMDetection's pipeline and our heads in torch eager, as a user would write it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from robollm.core.letterbox import Letterbox
+from robollm.export.collect import Collected
+from robollm.export.reference import TorchModels
+from robollm.runtime.perceiver import Perceiver
+from robollm.runtime.pixels import Region, paste_mask, to_canvas
+from robollm.runtime.workload import windows
+
+Rgb = NDArray[np.uint8]
+
+
+class Eager:
+    """A tote to masks by MMDetection's `test_step`, then crops in one batch, encoded once.
+
+    The picture is resized by MMDetection's own transform, normalised, padded, and its masks pasted
+    by MMDetection; the same share of the work as in `robollm.runtime.workload.Workload`.
+
+    Args:
+        parts: the weights.
+        pictures: (H, W, 3) uint8, RGB.
+        crops: how many.
+        bf16: under torch's autocast.
+    """
+
+    def __init__(
+        self,
+        parts: Collected,
+        pictures: Sequence[Rgb],
+        crops: int = 10,
+        *,
+        bf16: bool = False,
+    ) -> None:
+        from mmdet.datasets.transforms import PackDetInputs, Resize
+
+        self._parts, self._pictures, self._crops, self._bf16 = parts, pictures, crops, bf16
+        h, w = parts.tote.hw
+        self._resize = Resize(scale=(w, h), keep_ratio=True)
+        self._pack = PackDetInputs(meta_keys=("img_shape", "ori_shape", "scale_factor", "img_id"))
+        self._turn = 0
+        self.found: list[int] = []
+
+    def __call__(self) -> None:
+        """Run once, on the next picture."""
+        rgb = self._pictures[self._turn % len(self._pictures)]
+        self._turn += 1
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=self._bf16):
+            boxes = self._segment(rgb)
+            if self._crops:
+                self._look(rgb, boxes)
+        self.found.append(len(boxes))
+
+    def _segment(self, rgb: Rgb) -> NDArray[np.float32]:
+        given = {"img": rgb, "img_id": 0, "img_shape": rgb.shape[:2], "ori_shape": rgb.shape[:2]}
+        packed = self._pack(self._resize(given))
+        batch = {"inputs": [packed["inputs"]], "data_samples": [packed["data_samples"]]}
+        (sample,) = self._parts.detector.test_step(batch)
+        found = sample.pred_instances
+        if len(found.masks) != len(found.bboxes):
+            raise RuntimeError("MMDetection gave boxes without masks")
+        boxes: NDArray[np.float32] = found.bboxes.float().numpy()
+        return boxes
+
+    def _look(self, rgb: Rgb, boxes: NDArray[np.float32]) -> None:
+        hw = self._parts.crop.hw
+        some = []
+        for box in windows(boxes, (rgb.shape[0], rgb.shape[1]), self._crops):
+            x1, y1 = (max(0, int(np.floor(v))) for v in box[:2])
+            x2, y2 = (
+                max(low + 1, int(np.ceil(v))) for low, v in zip((x1, y1), box[2:], strict=True)
+            )
+            some.append(cv2.resize(rgb[y1:y2, x1:x2], hw[::-1]))
+        images = torch.from_numpy(np.stack(some)).permute(0, 3, 1, 2)
+        crops = (images.float() - 127.5) / 127.5
+        features = self._parts.encoder(crops)
+        self._parts.identification.embed_references(lambda _: features, crops)
+        inputs = {"images": crops[:, None], "present": torch.ones(len(crops), 1, dtype=torch.bool)}
+        whole, _ = self._parts.defects._both(lambda _: features, inputs)
+        whole.softmax(dim=1).numpy()
+
+
+def equal_outputs(
+    parts: Collected, perceiver: Perceiver, pictures: Sequence[Rgb]
+) -> dict[str, Any]:
+    """How far the fp32 runtime is from torch on the same pictures, at the last output.
+
+    Returns:
+        Instances of both, largest difference of boxes (source px), scores, embeddings and defect
+        probabilities, and the smallest IoU of two masks.
+    """
+    models, bundle = TorchModels(parts), perceiver.bundle
+    far: dict[str, float] = {"box_px": 0.0, "score": 0.0, "embedding": 0.0, "probability": 0.0}
+    least, counts = 1.0, []
+    for i, rgb in enumerate(pictures):
+        frame = frame_of(rgb, 10_000 + i)
+        ours = perceiver.segment(frame, score_min=0.0)
+        canvas, box = to_canvas(rgb, "rgb", bundle.tote, bundle)
+        theirs = models.segment(canvas[None])
+        counts.append((len(ours), len(theirs.boxes)))
+        source = box.to_source(theirs.boxes)
+        n = min(counts[-1])
+        if n:
+            far["box_px"] = max(far["box_px"], float(np.abs(ours.boxes[:n] - source[:n]).max()))
+            apart = np.abs(ours.scores[:n] - theirs.scores[:n]).max()
+            far["score"] = max(far["score"], float(apart))
+            least = min(
+                least, *(iou(ours, theirs.masks[k], source[k], k, box, bundle) for k in range(n))
+            )
+        regions = [Region(frame, w) for w in windows(ours.boxes, frame.hw, 10)]
+        vectors, judged = perceiver.look(regions)
+        crops = np.stack([to_canvas(r.pixels, "rgb", bundle.crop, bundle)[0] for r in regions])
+        far["embedding"] = max(far["embedding"], float(np.abs(models.embed(crops) - vectors).max()))
+        logits = models.inspect(crops) / bundle.thresholds.defect_temperature
+        share = np.exp(logits - logits.max(1, keepdims=True))
+        share /= share.sum(1, keepdims=True)
+        got = np.array([[p[name] for name in bundle.defect_labels] for p in judged])
+        far["probability"] = max(far["probability"], float(np.abs(got - share).max()))
+    return {
+        "pictures": len(counts),
+        "instances": [sum(c[0] for c in counts), sum(c[1] for c in counts)],
+        **{f"max_{k}": float(f"{v:.1e}") for k, v in far.items()},
+        "min_mask_iou": round(least, 5),
+    }
+
+
+def frame_of(rgb: Rgb, stamp: int) -> Any:
+    """A frame that nothing remembers."""
+    from robollm.core.frame import Frame
+
+    return Frame(rgb, "rgb", stamp, stream="check")
+
+
+def iou(
+    ours: Any, mask28: NDArray[np.float32], box: Any, k: int, fit: Letterbox, bundle: Any
+) -> float:
+    """Of our mask and MMDetection's 28 x 28 probabilities, pasted the same way."""
+    limit = bundle.thresholds.mask_min
+    theirs = paste_mask(mask28, box.astype(np.float32), fit.src_hw, limit).full(fit.src_hw)
+    mine = ours.masks[k].full(fit.src_hw)
+    union = int((mine | theirs).sum())
+    return int((mine & theirs).sum()) / union if union else 1.0

@@ -1,0 +1,350 @@
+"""The rows of the README's table: which numbers of which file, in which words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+NOT_MEASURED = "not measured"
+MORE = "docs/performance.md"
+BOUND = "in brackets: if MMDetection's RoIAlign and NMS took no time"
+Card = Mapping[str, Any]
+
+
+class NotMeasuredError(Exception):
+    """A case that was left out of a run, or refused."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row. With `file` a text may be made from its JSON, else it is what it says."""
+
+    what: str
+    measured: str | Callable[[Card], str]
+    conditions: str | Callable[[Card], str]
+    command: str = ""
+    file: str = ""
+    more: str = ""
+
+    def cells(self, results: Path) -> tuple[str, str, str, str]:
+        """The row's cells."""
+        path = results / f"{self.file}.json"
+        if self.file and not path.is_file():
+            return self.what, NOT_MEASURED, "", f"`{self.command}`"
+        card = json.loads(path.read_text()) if self.file else {}
+        try:
+            texts = [t if isinstance(t, str) else t(card) for t in (self.measured, self.conditions)]
+        except NotMeasuredError:
+            texts = [NOT_MEASURED, ""]
+        except (KeyError, IndexError, TypeError) as e:
+            raise SystemExit(f"results/{self.file}.json: the row {self.what!r} misses {e}") from e
+        links = [f"[json](results/{self.file}.json)"] if self.file else []
+        links += [self.more] if self.more else []
+        beside = f" ({', '.join(links)})" if links else ""
+        command = f"`{self.command}`{beside}" if self.command else beside.strip()
+        return self.what, texts[0], texts[1], command
+
+
+def case(card: Card, name: str, rows: str = "rows") -> Card:
+    """A case with its rows.
+
+    Raises:
+        NotMeasuredError: there is none.
+    """
+    found: Card = card["cases"].get(name, {})
+    if rows not in found:
+        raise NotMeasuredError(name)
+    return found
+
+
+def cpu(card: Card) -> str:
+    """Processor and cores."""
+    about = card.get("machine") or card.get("conditions") or {}
+    flags = [f for f in about.get("flags", ()) if "bf16" in f or "vnni" in f]
+    beside = f" with {', '.join(flags)}" if flags else ""
+    return f"{about.get('cores', '?')} cores of an {about.get('cpu', '?')}{beside}"
+
+
+def busy(found: Card) -> str:
+    """A warning where others used the machine."""
+    others = found["conditions"]["others_cores"]
+    return f"; others kept {others} cores busy" if others > 0.2 else ""
+
+
+def seconds(ms: float) -> str:
+    """Milliseconds for people."""
+    return f"{ms:.0f} ms" if ms < 1000 else f"{ms / 1e3:.1f} s"
+
+
+def times(rows: Card, names: Iterable[str]) -> str:
+    """`name x ratio` of those that were measured, with the bound in brackets where there is one."""
+
+    def one(row: Card) -> str:
+        more = f" ({row['ratio_bound']:g})" if "ratio_bound" in row else ""
+        return f"**x {row['ratio']:g}**{more}"
+
+    return ", ".join(f"{n} {one(rows[n])}" for n in names if n in rows)
+
+
+def end_to_end(name: str) -> Callable[[Card], str]:
+    """Ratios of one case against torch eager."""
+
+    def text(card: Card) -> str:
+        rows = case(card, name)["rows"]
+        base = rows[card["reference"]]
+        few = [n for n in rows if not n.startswith("torch")]
+        return (
+            f"torch eager {seconds(base['p50_ms'])} (its bf16 autocast x "
+            f"{rows['torch bf16 autocast']['ratio']:g}); {times(rows, few)}"
+        )
+
+    return text
+
+
+def end_to_end_conditions(name: str) -> Callable[[Card], str]:
+    """Model, machine, and that the reference is equal."""
+
+    def text(card: Card) -> str:
+        found = case(card, name)
+        m, equal = found["model"], found["equal"]
+        return (
+            f"{m['weights']} weights, {m['encoder']}, tote {m['tote']}, crops {m['crop']}, "
+            f"{m['proposals']} proposals unless said; {BOUND}; fp32 equals torch: boxes to "
+            f"{equal['max_box_px']:g} px, scores to {equal['max_score']:g}; {cpu(card)}"
+            f"{busy(found)}"
+        )
+
+    return text
+
+
+def backbone(card: Card) -> str:
+    """Base at 640 px."""
+    rows = case(card, "base 640", "engines")["engines"]
+    base = rows[card["reference"]]
+    if "openvino bf16" not in rows:
+        raise NotMeasuredError("openvino bf16")
+    half = rows["openvino bf16"]
+    return (
+        f"torch eager {seconds(base['p50_ms'])}; "
+        f"{times(rows, [n for n in rows if n != card['reference']])}; OpenVINO bf16 reaches "
+        f"{half['gflops']} GFLOP/s, {100 * half['of_matmul']:.0f} % of a large bf16 product"
+    )
+
+
+def peers(card: Card) -> str:
+    """Ratios against Mask R-CNN."""
+    rows = case(card, "segmentation")["rows"]
+    base = rows[card["reference"]]
+    others = [n for n in rows if n != card["reference"]]
+    return f"{card['reference']} {seconds(base['p50_ms'])}; {times(rows, others)}"
+
+
+def instances(card: Card) -> str:
+    """Milliseconds for each more instance."""
+    rows = case(card, "instances")["rows"]
+    return "; ".join(f"{n} {r['ms_fixed']:g} + {r['ms_each']:g} ms" for n, r in rows.items())
+
+
+def proposals(card: Card) -> str:
+    """Time and loss by number of proposals."""
+    found = case(card, "proposals")
+    rows = found["rows"]
+    shown = [n for n in ("20", "50", "100", "200", "1000") if n in rows]
+    return "; ".join(
+        f"{n}: {seconds(rows[n]['p50_ms'])}, {rows[n]['mask_mAP50']:.3f}" for n in shown
+    )
+
+
+def once(card: Card) -> str:
+    """Recall of crops and of parts of the tote."""
+    rows = case(card, "crops or tote")["rows"]
+    a, b = rows["crops"], rows["tote"]
+    return (
+        f"x {b['ratio']:g}; recall@1 {b['recall@1_container']:.3f} against "
+        f"{a['recall@1_container']:.3f}"
+    )
+
+
+def startup(card: Card) -> str:
+    """Seconds to the first verdict."""
+    parts = []
+    for name in card["cases"]:
+        found = case(card, name)
+        each = (f"{n} {r['verdict_s']:.1f} s" for n, r in found["rows"].items())
+        parts.append(f"{name} ({found['bundle_mib']} MiB): {', '.join(each)}")
+    return "; ".join(parts)
+
+
+def ros(size: str) -> Callable[[Card], str]:
+    """ROS against the Perceiver."""
+
+    def text(card: Card) -> str:
+        s = card["sizes"][size]
+        dds, direct = s["dds_ms"], s["direct_ms"]
+        return (
+            f"{dds['p50']:.0f} ms against {direct['p50']:.0f} ms, x {s['ratio_p50']:.2f} "
+            f"(p95 {dds['p95']:.0f}, {direct['p95']:.0f})"
+        )
+
+    return text
+
+
+def simulated(card: Card) -> str:
+    """Pictures a minute by two processes."""
+
+    def rate(name: str, kind: str) -> float:
+        (two,) = (r for r in card["cases"][name]["runs"] if r["processes"] == 2)
+        return float(two[kind])
+
+    values = (
+        rate("totes 384x288, 6 pictures per drop", "pictures_per_min"),
+        rate("totes 384x288, 1 picture per drop", "jobs_per_min"),
+        rate("picks", "jobs_per_min"),
+    )
+    return ", ".join(f"{v:.0f}" for v in values) + " a minute at 384x288"
+
+
+def training(card: Card) -> str:
+    """The small detector's step."""
+    t = card["tasks"]["segmentation, small"]
+    return (
+        f"{t['bf16_samples_per_cpu_s']} against {t['fp32_samples_per_cpu_s']} images per CPU "
+        f"second, x {t['ratio']}"
+    )
+
+
+def memory(card: Card) -> str:
+    """What the second and third user of a backbone cost."""
+    one, many = (c["user 3"] - c["user 1"] for c in map(card["cases"].get, ("station", "separate")))
+    return f"+ {one:.0f} MiB (three separate ones: + {many:.0f})"
+
+
+def weights(card: Card) -> str:
+    """The size of the shared weights."""
+    return f"backbone of {card['backbone_file']['fp32']:.0f} MiB, both input sizes"
+
+
+RUN = "--run RUN --bundle B --data D"
+TOTE = "tote to masks, 10 crops identified and inspected, against the same weights in torch eager"
+ROWS = (
+    Row(
+        "masks, identification, defects: accuracy",
+        NOT_MEASURED,
+        "there are no trained weights in this version",
+    ),
+    Row(
+        TOTE,
+        end_to_end("trained"),
+        end_to_end_conditions("trained"),
+        f"python bench/end_to_end.py {RUN}",
+        "end_to_end",
+        f"[how]({MORE})",
+    ),
+    Row(
+        "the same, BEiT-3 Base with the official heads",
+        end_to_end("base 640"),
+        end_to_end_conditions("base 640"),
+        "python bench/end_to_end.py",
+        "end_to_end",
+    ),
+    Row(
+        "BEiT-3 Base alone, 640 px",
+        backbone,
+        lambda c: f"random weights, {cpu(c)}{busy(c['cases']['base 640'])}",
+        "python bench/backbone.py",
+        "backbone",
+        f"[all sizes]({MORE}#the-encoder)",
+    ),
+    Row(
+        "segmentation alone against what else there is, 640 px, time only",
+        peers,
+        lambda c: f"random weights; {BOUND}; {cpu(c)}{busy(c['cases']['segmentation'])}",
+        "python bench/peers.py",
+        "peers",
+    ),
+    Row(
+        "boxes to the RoI heads: time to masks, mask mAP50",
+        proposals,
+        lambda c: (
+            f"{c['place']}, {c['cases']['proposals']['totes']} simulated test totes, minutes of "
+            f"training; {cpu(c)}{busy(c['cases']['proposals'])}"
+        ),
+        f"python bench/rois.py {RUN}",
+        "rois",
+        f"[curve]({MORE}#proposals)",
+    ),
+    Row(
+        "a tote encoded once, instead of each crop again",
+        once,
+        lambda c: f"{c['cases']['crops or tote']['picks']} simulated test picks, the same run",
+        f"python bench/rois.py {RUN}",
+        "rois",
+    ),
+    Row(
+        "fixed cost and each instance's: masks, identity, defects",
+        instances,
+        lambda c: f"small model, random weights, canvas 384 px; {cpu(c)}",
+        "python bench/instances.py",
+        "instances",
+        f"[curves]({MORE}#instances-and-pixels)",
+    ),
+    Row(
+        "process start to the first verdict",
+        startup,
+        lambda c: f"random weights; medians of a few starts; {cpu(c)}",
+        "python bench/startup.py",
+        "startup",
+    ),
+    Row(
+        "memory of three nodes' use of one backbone against one's",
+        memory,
+        weights,
+        "python bench/memory.py",
+        "memory",
+    ),
+    Row(
+        "ROS against the Perceiver alone, 1080p, one image at a time",
+        ros("1080p"),
+        "2 shared cores, CPU fp32, sketch backbone 192-d x 9 blocks; from `publish` to "
+        "`detections` and `masks`; the aim is below x 1.10, "
+        "[where the rest goes](docs/architecture.md#what-ros-costs)",
+        "python bench/ros_overhead.py",
+        "ros_overhead",
+    ),
+    Row(
+        "the same, VGA", ros("VGA"), "the same run", "python bench/ros_overhead.py", "ros_overhead"
+    ),
+    Row(
+        "simulated data, two processes: pictures of totes (six per drop), whole new totes, picks",
+        simulated,
+        "2 shared cores, no GPU, some 17 items per tote; a row is 2 to 14 jobs",
+        "python bench/sim_rate.py",
+        "sim_rate",
+        "[more](docs/simulation.md#how-fast-it-is)",
+    ),
+    Row(
+        "a colour histogram's recall@1 on simulated picks (goal: <= 35 %)",
+        "27 %, chance 5 %",
+        "44 test picks, manifests of 16 to 25",
+        "robollm sim audit",
+        more="[how hard it is](docs/simulation.md#how-hard-it-is)",
+    ),
+    Row(
+        "training step of the small detector, bfloat16 against float32",
+        training,
+        "one thread of a shared AMD EPYC with avx512_bf16, 4 simulated totes at 320x256",
+        "python bench/train_speed.py --data D --rounds 2",
+        "train_speed",
+    ),
+    Row(
+        "a study of losses, adapters, one encoder against three",
+        "recall@1 .18 to .29 in a container (chance .06); no loss ahead of another",
+        "minutes of training from random weights, 3 seeds, 202 simulated test picks",
+        "python bench/train_study.py --data D --runs R",
+        more="[json](results/train_study.json), "
+        "[tables](docs/training.md#a-study-on-simulated-data)",
+    ),
+)
