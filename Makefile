@@ -40,8 +40,9 @@ check: lint types imports ## lint, types and imports
 docs-gen: setup ## write what is generated from the code: config and docs
 	@$(ENV); robollm generate
 
-bench: setup ## measure on this machine, side by side, into results/*.json
-	@$(ENV); python bench/ros_overhead.py; python bench/memory.py; python bench/sim_rate.py
+bench: train-setup ## measure on this machine, side by side, into results/*.json and the README
+	@$(ENV); for one in backbone end_to_end instances startup cameras memory ros_overhead sim_rate; \
+	  do python bench/$$one.py; done; python tools/results_table.py
 
 lock: train-setup ## pin in requirements/ what .venv holds now
 	@$(ENV); python tools/lock.py

@@ -69,7 +69,7 @@ def _names(_: click.Context, __: click.Parameter, value: str) -> tuple[str, ...]
     type=click.FloatRange(0, 100),
     default=0.5,
     show_default=True,
-    help="Points of 100 that a variant may lose against fp32 in any task.",
+    help="Points of 100 that a variant may lose against fp32 in any task; 100: all are accepted.",
 )
 @click.option(
     "--totes",
@@ -132,7 +132,7 @@ def _table(done: dict[str, Any]) -> str:
         for metric, value in variant["metrics"].items():
             count = about["samples"][metric.partition("/")[0]]
             lost = variant["loss"].get(metric)
-            change = "" if lost is None else f"  {-lost:+.2f} points"
+            change = "" if lost is None else f"  {0 - lost:+.2f} points"
             mark = "  REFUSED" if name in done["refused"] else ""
             lines.append(f"  {name:<12} {metric:<42} {value:.4f} (n={count}){change}{mark}")
     return "\n".join(lines)

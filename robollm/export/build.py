@@ -23,7 +23,6 @@ from robollm.export.head_graphs import (
 )
 from robollm.export.runs import TASKS
 
-ADAPTERS = ("switched", "baked")
 Graphs = dict[str, onnx.ModelProto]
 
 
@@ -32,7 +31,7 @@ def build_graphs(parts: Collected, *, adapters: str = "switched") -> Graphs:
 
     Args:
         parts: from `collect`.
-        adapters: one of `ADAPTERS`: "switched" has one backbone that takes each row's task;
+        adapters: "switched" has one backbone that takes each row's task;
             "baked" has the adapters of one task always on.
 
     Returns:

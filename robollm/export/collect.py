@@ -163,8 +163,7 @@ def _gather_adapters(encoder: Any, owner: Mapping[str, Run]) -> None:
         theirs = run.encoder
         if theirs is encoder or task not in attached(theirs):
             continue
-        if task not in attached(encoder):
-            attach(encoder, [task], settings_of_task(theirs, task))
+        attach(encoder, [task], settings_of_task(theirs, task))
         mine = adapter_state(encoder, task)
         for name, value in adapter_state(theirs, task).items():
             mine[name].copy_(value)

@@ -27,7 +27,8 @@ class Order:
         adapters: "switched" or "baked".
         name: the bundle's; empty: the folder's.
         thresholds: JSON file for the card's decision values.
-        max_loss: points of 100 that a variant may lose against fp32 in any task.
+        max_loss: points of 100 that a variant may lose against fp32 in any task; from 100 on all
+            are accepted.
         totes: at most so many tote images to judge on; 0: all.
         picks: at most so many picks, and so many defect samples; 0: all.
         threads: of a model run; 0: one per core.
@@ -55,6 +56,12 @@ class Order:
             raise ConfigError(
                 f"{len(self.runs)} runs, max_loss {self.max_loss}, totes {self.totes}, picks "
                 f"{self.picks}, threads {self.threads}; want a run or more, and nothing negative",
+                fix="correct the options",
+            )
+        if self.adapters not in ("switched", "baked") or self.split not in ("val", "test"):
+            raise ConfigError(
+                f"adapters {self.adapters!r}, split {self.split!r}; want adapters switched or "
+                "baked, and split val or test",
                 fix="correct the options",
             )
 
@@ -118,7 +125,7 @@ def export(order: Order, say: Say = lambda text: None) -> dict[str, Any]:
             calibration=lambda bundle: take(
                 bundle, SplitData(parts, order.data, "train"), blank=False
             ),
-            place=place,
+            place=place / "trials",
             threads=order.threads,
             max_loss=order.max_loss,
             say=say,

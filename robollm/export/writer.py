@@ -55,7 +55,9 @@ def write_bundle(
         new.mkdir(mode=0o755)
         _write_files(new, models, card)
         load_bundle(new, allow_untrained=True)
-        _put_in_place(new, out, aside=place / "old")
+        with _alone(out.parent):
+            _refuse_foreign(out)  # hours may have passed
+            _put_in_place(new, out, aside=place / "old")
     return out
 
 
@@ -82,6 +84,23 @@ def refuse_foreign(out: Path) -> None:
     Raises:
         ModelFileError: `out` is neither a bundle, nor empty, nor absent.
     """
+    if out.parent.is_dir():
+        with _alone(out.parent):
+            _refuse_foreign(out)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Let no other process look at a folder's bundles while they are renamed."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _refuse_foreign(out: Path) -> None:
     if not out.exists() and not out.is_symlink():
         return
     fix = "name a new folder, or remove this one yourself"
@@ -139,12 +158,15 @@ def _sync(folder: Path) -> None:
 def workplace(out: Path) -> Iterator[Path]:
     """A folder beside `out` that is locked as long as its process lives, and gone afterwards.
 
+    Bundles may be written in folders inside of it, not in itself: it is locked.
+
     Raises:
         ModelFileError: there is no room for it.
     """
     with said_clearly(out):
         out.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(out)
+        with _alone(out.parent):
+            _sweep(out)
         place, handle = _locked(out)
     try:
         yield place

@@ -203,3 +203,23 @@ def test_an_interrupt_between_two_renames_brings_the_old_bundle_back(
     with pytest.raises(KeyboardInterrupt):
         write_bundle(out, models, {**card, "name": "new"})
     assert named(out) == "old"
+
+
+def test_processes_that_write_one_bundle_at_once_all_get_through(
+    parts: Parts, tmp_path: Path
+) -> None:
+    models, card = parts
+    out = tmp_path / "models" / "mine"
+    children = []
+    for name in "abcd":
+        children.append(os.fork())
+        if children[-1] == 0:
+            try:
+                for _ in range(8):
+                    write_bundle(out, models, {**card, "name": name})
+            except BaseException:
+                os._exit(1)
+            os._exit(0)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0] * 4
+    assert named(out) in "abcd"
+    assert left_beside(out) == []
