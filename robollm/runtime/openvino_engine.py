@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,18 @@ from robollm.runtime.providers import FIXES, does_not_load, hints
 ARITHMETIC = ("Convolution", "Deconvolution", "FullyConnected", "MatMul")
 """OpenVINO's names of the layers that take the time, hence the precision."""
 _EXPECTED = {"bf16": {"BF16"}, "int8-static": {"I8", "U8"}}
+
+
+@functools.cache
+def _core() -> Any:
+    """OpenVINO itself, once for the process and for as long as it lives.
+
+    Its CPU plugin moves the signal stack of the thread that loads it into memory of its own, and
+    frees that when the last model goes, in whichever thread: the next signal then ends the process.
+    """
+    import openvino
+
+    return openvino.Core()
 
 
 class OpenVinoEngine:
@@ -41,7 +54,7 @@ class OpenVinoEngine:
                 fix=FIXES["openvino"],
             ) from e
         version = openvino.__version__.split("-")[0]
-        core = openvino.Core()
+        core = _core()
         try:
             model = core.read_model(path)
             self._compiled = core.compile_model(model, "CPU", hints(precision, threads))

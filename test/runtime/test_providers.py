@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -156,6 +157,29 @@ def test_the_folder_for_engines_is_made_or_the_error_names_it(tmp_path):
 
 
 # openvino
+
+
+LET_GO = """
+import signal, subprocess, sys, threading
+from pathlib import Path
+from robollm.runtime.openvino_engine import OpenVinoEngine
+held = [OpenVinoEngine(Path(sys.argv[1]), "fp32", 1)]
+other = threading.Thread(target=held.clear)
+other.start()
+other.join()
+signal.signal(signal.SIGCHLD, lambda *_: None)
+subprocess.run([sys.executable, "-c", ""])
+print("alive")
+"""
+
+
+@needs_openvino
+def test_a_model_that_another_thread_lets_go_of_leaves_signals_working(product):
+    """OpenVINO 2026.4 frees the signal stack that it gave to the thread that loaded it."""
+    done = subprocess.run(
+        [sys.executable, "-c", LET_GO, str(product)], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (0, "alive\n"), done.stderr
 
 
 def test_openvinos_options_say_one_run_at_a_time_in_this_arithmetic():
