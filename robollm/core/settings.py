@@ -34,7 +34,7 @@ class RuntimeConfig:
     batch_max: int = option(
         0,
         "crops that share a run of the backbone, which takes memory for as many; "
-        "0: by provider (cpu 1, openvino 4, cuda and tensorrt 16)",
+        "0: by provider (cpu 1, openvino 4, cuda and tensorrt 16), more if crops are small",
         low=0,
         high=256,
     )

@@ -62,7 +62,7 @@ class SharedBackbone:
         bundle: a verified bundle.
         place: where to run, and in which precision.
         batch_max: crops in one run; of larger pictures as many fewer as they have more pixels; 0:
-            what `BATCHES` says.
+            see `usual_batch`.
         batch_window_ms: how long a request may wait for others when the model is idle, ms.
 
     Raises:
@@ -80,7 +80,7 @@ class SharedBackbone:
     ) -> None:
         if batch_max < 0:
             raise ConfigError(f"batch_max is {batch_max}, want 0 or more", fix="take 0")
-        self.batch_max = batch_max or BATCHES[place.provider]
+        self.batch_max = batch_max or usual_batch(place, bundle.crop.hw)
         self._bundle = bundle
         self._session = Session(
             *placed(bundle, "backbone", place),
@@ -235,6 +235,20 @@ class SharedBackbone:
                 fix="export the bundle again",
             )
         return grid, cls
+
+
+def usual_batch(place: Place, crop_hw: tuple[int, int]) -> int:
+    """Crops in one run, where nobody says how many.
+
+    Of small crops as many as have the pixels of `BATCHES` at 224 px: for one of 64 px, starting a
+    run is most of the work. But dynamic int8 takes the numbers of a run by the largest of them:
+    there a picture's answer shall not depend on its company.
+    """
+    most = BATCHES[place.provider]
+    if place.precision == "int8":
+        return most
+    fits = most * 224 * 224 // (crop_hw[0] * crop_hw[1])
+    return max(most, min(fits, max(BATCHES.values())))
 
 
 def _weakly(method: Run) -> Run:

@@ -15,7 +15,7 @@ from robollm.core.frame import Frame
 from robollm.export.beit3_graph import EncoderShape, build_backbone
 from robollm.export.sketch_weights import encoder_weights
 from robollm.export.variants import to_int8_dynamic
-from robollm.runtime.backbone import CACHE_MAX, TOTES_MAX, SharedBackbone
+from robollm.runtime.backbone import CACHE_MAX, TOTES_MAX, SharedBackbone, usual_batch
 from robollm.runtime.batching import Batcher
 from robollm.runtime.bundle import REFERENCE, load_bundle
 from robollm.runtime.pixels import Region, to_canvas
@@ -321,3 +321,21 @@ def test_a_closed_backbone_refuses_work(backbone):
     backbone.close()
     with pytest.raises(InferenceError, match="closed"):
         backbone.crops(regions(1), Laps(), "defects")
+
+
+@pytest.mark.parametrize(
+    ("provider", "precision", "side", "want"),
+    [
+        ("cpu", "fp32", 224, 1),
+        ("cpu", "fp32", 64, 12),
+        ("cpu", "int8-static", 64, 12),
+        ("cpu", "int8", 64, 1),
+        ("cpu", "fp32", 32, 16),
+        ("openvino", "bf16", 384, 4),
+        ("cuda", "fp16", 384, 16),
+    ],
+)
+def test_small_crops_share_a_run_unless_their_answers_would_depend_on_it(
+    provider, precision, side, want
+):
+    assert usual_batch(Place(provider, precision), (side, side)) == want

@@ -12,7 +12,7 @@ from robollm.core.frame import Frame
 from robollm.core.letterbox import Letterbox
 from robollm.core.settings import DefectConfig, IdentificationConfig, RuntimeConfig
 from robollm.runtime import overlay
-from robollm.runtime.backbone import BATCHES, Features
+from robollm.runtime.backbone import Features, usual_batch
 from robollm.runtime.heads import Embedder, Inspector
 from robollm.runtime.perceiver import Perceiver
 from robollm.runtime.pixels import Region
@@ -182,7 +182,7 @@ def test_warming_up_runs_both_sizes_and_the_usual_numbers_of_crops(sketch_bundle
 
 
 def test_the_number_of_crops_in_a_run_is_the_users_or_the_providers(perceiver, sketch_bundle, tote):
-    assert perceiver.backbone.batch_max == BATCHES["cpu"]
+    assert perceiver.backbone.batch_max == usual_batch(Place("cpu"), perceiver.bundle.crop.hw)
     config = RuntimeConfig(bundle=str(sketch_bundle), threads=1, allow_untrained=True, batch_max=40)
     wide = Perceiver(config)
     wide.warm_up()  # on windows of one picture, of which it needs as many
