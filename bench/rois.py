@@ -46,20 +46,14 @@ def perceiver(args: argparse.Namespace, **wanted: Any) -> Perceiver:
 
 def mask_map(model: Perceiver, totes: list[Any], classes: str) -> float:
     """Mask mAP50 on test totes."""
+    from robollm.export.judge import as_predicted
     from robollm.train.detector.metric import PROTOCOLS, InstanceMetric
 
     metric = InstanceMetric(classes, kinds=("mask",))
     for i, tote in enumerate(totes):
         frame = Frame(tote.rgb, "rgb", i + 1, stream="score")
         found = model.segment(frame, score_min=0.0, max_instances=MOST)
-        masks = [m.full(found.hw) for m in found.masks]
-        predicted = {
-            "bboxes": found.boxes,
-            "scores": found.scores,
-            "labels": found.labels,
-            "masks": np.stack(masks) if masks else np.zeros((0, *found.hw), np.bool_),
-        }
-        metric.process(None, [{**tote.truth, "pred_instances": predicted}])
+        metric.process(None, [{**tote.truth, "pred_instances": as_predicted(found)}])
     name = f"{next(iter(PROTOCOLS[classes]))}_mask_mAP50"
     return round(float(metric.compute_metrics(metric.results)[name]), 4)
 

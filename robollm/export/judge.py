@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from robollm.core.detections import Detections
 from robollm.core.errors import ConfigError
 from robollm.core.frame import Frame
 from robollm.core.fuse import our_views
@@ -133,14 +134,7 @@ class Judge:
         metric = InstanceMetric(self._classes, kinds=("mask",))
         for tote in self._data.totes():
             found = perceiver.segment(_frame(tote.rgb), score_min=0.0, max_instances=_MOST)
-            masks = [m.full(found.hw) for m in found.masks]
-            predicted = {
-                "bboxes": found.boxes,
-                "scores": found.scores,
-                "labels": found.labels,
-                "masks": np.stack(masks) if masks else np.zeros((0, *found.hw), np.bool_),
-            }
-            metric.process(None, [{**tote.truth, "pred_instances": predicted}])
+            metric.process(None, [{**tote.truth, "pred_instances": as_predicted(found)}])
         name = f"{next(iter(PROTOCOLS[self._classes]))}_mask_mAP50"
         return name, metric.compute_metrics(metric.results)[name], len(metric.results)
 
@@ -184,6 +178,17 @@ class Judge:
             count += len(inducts)
         name = "sequence_mean_recall" if several else "mean_recall"
         return name, metric.compute_metrics(metric.results)[name], count
+
+
+def as_predicted(found: Detections) -> dict[str, Any]:
+    """Instances in source px as `InstanceMetric` takes them."""
+    masks = [m.full(found.hw) for m in found.masks]
+    return {
+        "bboxes": found.boxes,
+        "scores": found.scores,
+        "labels": found.labels,
+        "masks": np.stack(masks) if masks else np.zeros((0, *found.hw), np.bool_),
+    }
 
 
 def _in_order(found: Sequence[Mapping[str, float]]) -> NDArray[np.float64]:
