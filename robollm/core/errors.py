@@ -71,3 +71,11 @@ class ManifestError(RobollmError):
 
 class GalleryError(RobollmError):
     """A gallery is missing, damaged, or was made with another bundle."""
+
+
+class GalleryBusy(GalleryError):
+    """Another process writes to the gallery, and did not end in the time that was waited."""
+
+
+class CalibrationError(RobollmError):
+    """The data can't tell what was asked of it: too few cases, or scores that say nothing."""

@@ -159,22 +159,59 @@ class PickConfig:
 class IdentificationConfig:
     """Which products are searched, and how sure an answer must be."""
 
-    manifest: str = option("", "manifest file (JSON or CSV): the products of each container")
+    manifest: str = option(
+        "",
+        "manifest file (JSON or CSV): the products of each container; empty: the containers that "
+        "are kept in the gallery",
+    )
     gallery: str = option("", "gallery folder; empty: the folder `gallery` beside the manifest")
-    watch: bool = option(False, "reload manifest and gallery when their files change")
+    watch: bool = option(
+        False, "take over what others change in the manifest file and in the gallery", live=True
+    )
+    watch_period_s: float = option(
+        1.0, "with `watch`: seconds between two looks for changes", low=0.1, high=3600
+    )
+    product_score: str = option(
+        "max",
+        "what a product's references count for: the most similar one, or their normalised mean",
+        choices=("max", "centroid"),
+    )
+    view_fusion: str = option(
+        "fused",
+        "how the views of a pick are compared: joined into one query, or each for itself and the "
+        "best counts",
+        choices=("fused", "max"),
+    )
+    whole_search: str = option(
+        "auto",
+        "how the whole gallery is searched (a container is always searched exactly); auto: by its "
+        "size and what `robollm gallery tune` measured",
+        choices=("auto", "exact", "approximate"),
+    )
+    search_elsewhere: bool = option(
+        True,
+        "look in the whole gallery for what is nothing in the manifest, to answer "
+        "`not_in_manifest`",
+        live=True,
+    )
     top_k: int = option(
-        5, "publish at most this many product hypotheses", low=1, high=100, live=True
+        5,
+        "publish at most this many product hypotheses; of `ambiguous` both",
+        low=1,
+        high=100,
+        live=True,
     )
     accept: float = option(
         -2.0,
-        "a best cosine at or below this is unknown; -2: the bundle's",
+        "a best cosine at or below this is unknown; -2: the gallery's calibration, else the bundle's",
         low=-2,
         high=1,
         live=True,
     )
     margin: float = option(
         -1.0,
-        "two best cosines closer than this are ambiguous; -1: the bundle's",
+        "two best cosines closer than this are ambiguous; -1: the gallery's calibration, else the "
+        "bundle's",
         low=-1,
         high=2,
         live=True,

@@ -58,7 +58,7 @@ def _every_scan_has_begun(raw: bytes) -> bool:
     return bool(wanted) and all(len(brought.get(c, ())) == 64 for c in wanted)
 
 
-def _without_end(raw: bytes) -> NDArray[np.uint8] | None:
+def _without_end(raw: bytes, upright: bool) -> NDArray[np.uint8] | None:
     """Decode a JPEG that has no end-of-image marker but all of its data.
 
     All pixels are there if they don't depend on what would follow. So the file is decoded twice:
@@ -79,20 +79,20 @@ def _without_end(raw: bytes) -> NDArray[np.uint8] | None:
     scan = max(at for code, at in _segments(raw) if code == _SCAN)
     passed = _RESTART.findall(body, scan)
     restart = bytes([0xFF, 0xD0 + (passed[-1][1] + 1) % 8 if passed else 0xD0])
-    found = _decode(body + _END)
-    other = _decode(body + _OTHER_BITS + restart + _OTHER_BITS + _END)
+    found = _decode(body + _END, upright)
+    other = _decode(body + _OTHER_BITS + restart + _OTHER_BITS + _END, upright)
     if found is None or other is None or not np.array_equal(found, other):
         return None
     return found
 
 
-def _decode(raw: bytes) -> NDArray[np.uint8] | None:
-    """Decode to (H, W, 3) uint8, BGR, pixels as stored; None if OpenCV can't.
+def _decode(raw: bytes, upright: bool) -> NDArray[np.uint8] | None:
+    """Decode to (H, W, 3) uint8, BGR; None if OpenCV can't.
 
     Raises:
         cv2.error: for more pixels than OpenCV's limit, for one.
     """
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    flags = cv2.IMREAD_COLOR | (0 if upright else cv2.IMREAD_IGNORE_ORIENTATION)
     found = cv2.imdecode(np.frombuffer(raw, np.uint8), flags)
     return None if found is None else np.asarray(found, np.uint8)
 
@@ -124,7 +124,7 @@ def _head(path: Path, size: int) -> bytes:
     """Read the first bytes of a file, -1: all.
 
     Raises:
-        FrameError: if there are none.
+        FrameError: if there are none, or they don't begin an image.
     """
     try:
         with path.open("rb") as file:
@@ -133,6 +133,12 @@ def _head(path: Path, size: int) -> bytes:
         raise FrameError(
             f"{path} can't be read: {e.strerror}", kind="missing_image", fix="fetch it again"
         ) from e
+    _refuse_other(raw, path)
+    return raw
+
+
+def _refuse_other(raw: bytes, path: Path) -> None:
+    """Raise `FrameError` for bytes that don't begin a JPEG or PNG image."""
     if not raw:
         raise FrameError(f"{path} is empty", kind="empty_image", fix="fetch it again")
     if not (raw.startswith((_JPEG, _PNG)) or _JPEG.startswith(raw) or _PNG.startswith(raw)):
@@ -141,7 +147,29 @@ def _head(path: Path, size: int) -> bytes:
             kind="corrupt_image",
             fix="fetch it again",
         )
-    return raw
+
+
+def _size(raw: bytes) -> tuple[int, int] | None:
+    """Height and width of an image as far as its first bytes tell, px."""
+    if raw.startswith(_PNG) and len(raw) >= 24:
+        return int.from_bytes(raw[20:24], "big"), int.from_bytes(raw[16:20], "big")
+    for code, at in _segments(raw):
+        if code in _FRAME_HEADERS and at + 7 <= len(raw):
+            return (
+                int.from_bytes(raw[at + 3 : at + 5], "big"),
+                int.from_bytes(raw[at + 5 : at + 7], "big"),
+            )
+    return None
+
+
+def _refuse_huge(hw: tuple[int, ...] | None, max_side: int | None, path: Path) -> None:
+    """Raise `FrameError` for an image whose size is known and too large."""
+    if hw is not None and max_side is not None and max(hw) > max_side:
+        raise FrameError(
+            f"{path} is {hw[1]}x{hw[0]} px, want sides of at most {max_side} px",
+            kind="image_too_large",
+            fix="make it smaller, or raise max_image_side",
+        )
 
 
 def image_size(path: Path | str) -> tuple[int, int]:
@@ -152,14 +180,8 @@ def image_size(path: Path | str) -> tuple[int, int]:
     """
     path = Path(path)
     raw = _head(path, _HEAD)
-    if raw.startswith(_PNG) and len(raw) >= 24:
-        return int.from_bytes(raw[20:24], "big"), int.from_bytes(raw[16:20], "big")
-    for code, at in _segments(raw):
-        if code in _FRAME_HEADERS and at + 7 <= len(raw):
-            return (
-                int.from_bytes(raw[at + 3 : at + 5], "big"),
-                int.from_bytes(raw[at + 5 : at + 7], "big"),
-            )
+    if found := _size(raw):
+        return found
     if len(raw) == _HEAD:
         height, width, _ = read_image(path).shape  # a long preface, of thumbnails for example
         return height, width
@@ -193,12 +215,33 @@ def read_image(path: Path | str) -> NDArray[np.uint8]:
             `truncated_image` (cut off), `corrupt_image` (something else, or damaged).
     """
     path = Path(path)
-    raw = _head(path, -1)
+    return decode_image(_head(path, -1), path)
+
+
+def decode_image(
+    raw: bytes, path: Path, *, upright: bool = False, max_side: int | None = None
+) -> NDArray[np.uint8]:
+    """Decode the bytes of a JPEG or PNG file.
+
+    Args:
+        raw: the whole file.
+        path: what to call it in errors.
+        upright: turn the pixels as an EXIF orientation says.
+        max_side: refuse an image with a longer side, px; before it is decoded, if its head tells.
+
+    Returns:
+        (H, W, 3) uint8, RGB, C-contiguous.
+
+    Raises:
+        FrameError: as `read_image`; of kind `image_too_large`.
+    """
+    _refuse_other(raw, path)
+    _refuse_huge(_size(raw), max_side, path)
     png = raw[:1] == _PNG[:1]
     whole = _png_is_whole(raw, path) if png else _jpeg_is_whole(raw)
     why = ""
     try:
-        bgr = _decode(raw) if whole else None if png else _without_end(raw)
+        bgr = _decode(raw, upright) if whole else None if png else _without_end(raw, upright)
     except cv2.error as e:
         bgr, why = None, f": {e.err}"
     if bgr is None and not whole and not why:
@@ -213,4 +256,5 @@ def read_image(path: Path | str) -> NDArray[np.uint8]:
             kind="corrupt_image",
             fix="fetch it again",
         )
+    _refuse_huge(bgr.shape[:2], max_side, path)  # its head may not have told
     return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Protocol
 
@@ -14,7 +14,11 @@ from robollm.core.errors import GalleryError
 
 
 class Gallery(Protocol):
-    """Reference vectors of products, searched by cosine."""
+    """Reference vectors of products, searched by cosine.
+
+    What a product's references count for is the gallery's `product_score`: the most similar one
+    ("max"), or their normalised mean ("centroid").
+    """
 
     @property
     def dim(self) -> int:
@@ -27,7 +31,12 @@ class Gallery(Protocol):
         ...
 
     def search(
-        self, query: NDArray[np.float32], k: int, allow: AbstractSet[str] | None = None
+        self,
+        query: NDArray[np.float32],
+        k: int,
+        allow: AbstractSet[str] | None = None,
+        *,
+        exclude: AbstractSet[str] | None = None,
     ) -> list[Match]:
         """Find the products nearest to a query.
 
@@ -35,32 +44,73 @@ class Gallery(Protocol):
             query: (D,) float32, unit length.
             k: how many products at most, >= 1.
             allow: product ids that may be answered; None: all.
+            exclude: product ids that may not, even if allowed; None: none.
 
         Returns:
-            Distinct products, best first; a product's similarity is the largest cosine over its
-            reference vectors; equal ones are ordered by product id.
+            Distinct products, best first, with similarities in [-1, 1]; equal ones are ordered by
+            product id.
 
         Raises:
             GalleryError: if the query has another size or is not finite.
         """
         ...
 
+    def search_many(
+        self,
+        queries: NDArray[np.float32],
+        k: int,
+        allow: AbstractSet[str] | None = None,
+        *,
+        exclude: AbstractSet[str] | None = None,
+    ) -> list[list[Match]]:
+        """Answer (Q, D) queries, each as `search` would; faster than one by one."""
+        ...
+
+    def search_views(
+        self,
+        queries: NDArray[np.float32],
+        k: int,
+        allow: AbstractSet[str] | None = None,
+        *,
+        exclude: AbstractSet[str] | None = None,
+    ) -> list[Match]:
+        """Find one object by (V, D) views of it: a product's best similarity over views counts."""
+        ...
+
 
 class ExactGallery:
-    """NumPy: every vector, every time. The oracle.
+    """NumPy and dictionaries: every vector, every time. The oracle.
 
     Args:
         product_ids: product of each vector; a product may occur several times.
-        vectors: (N, D) float, not zero; normalised here.
+        vectors: (N, D) float, not zero.
+        product_score: see `Gallery`.
+        normalise: False takes the vectors as a store keeps them: unit within its rounding.
 
     Raises:
         GalleryError: see `check_vectors`.
     """
 
-    def __init__(self, product_ids: Sequence[str], vectors: NDArray[np.float32]) -> None:
-        self._unit = check_vectors(product_ids, vectors)
+    def __init__(
+        self,
+        product_ids: Sequence[str],
+        vectors: NDArray[np.float32],
+        *,
+        product_score: str = "max",
+        normalise: bool = True,
+    ) -> None:
+        unit = check_vectors(product_ids, vectors)
         self._ids = list(product_ids)
-        self._products = frozenset(product_ids)
+        self._unit = unit if normalise else np.ascontiguousarray(vectors, np.float32)
+        if product_score == "centroid":
+            rows: dict[str, list[int]] = {}
+            for row, product in enumerate(self._ids):
+                rows.setdefault(product, []).append(row)
+            means = [self._unit[r].astype(np.float64).mean(axis=0) for r in rows.values()]
+            self._ids = list(rows)
+            self._unit = np.array(
+                [m / (np.linalg.norm(m) or 1.0) for m in means], np.float32
+            ).reshape(len(means), unit.shape[1])
 
     @property
     def dim(self) -> int:
@@ -70,24 +120,75 @@ class ExactGallery:
     @property
     def products(self) -> AbstractSet[str]:
         """See `Gallery`."""
-        return self._products
+        return frozenset(self._ids)
 
     def search(
-        self, query: NDArray[np.float32], k: int, allow: AbstractSet[str] | None = None
+        self,
+        query: NDArray[np.float32],
+        k: int,
+        allow: AbstractSet[str] | None = None,
+        *,
+        exclude: AbstractSet[str] | None = None,
     ) -> list[Match]:
         """See `Gallery`."""
         check_query(query, self.dim)
         best: dict[str, float] = {}
-        for product, cosine in zip(self._ids, self._unit @ query, strict=True):
-            if allow is None or product in allow:
+        for product, cosine in zip(self._ids, np.clip(dots(self._unit, query), -1, 1), strict=True):
+            if (allow is None or product in allow) and (exclude is None or product not in exclude):
                 best[product] = max(best.get(product, -2.0), float(cosine))
-        return ranked(best, k)
+        return ranked(best.items(), k)
+
+    def search_many(
+        self,
+        queries: NDArray[np.float32],
+        k: int,
+        allow: AbstractSet[str] | None = None,
+        *,
+        exclude: AbstractSet[str] | None = None,
+    ) -> list[list[Match]]:
+        """See `Gallery`."""
+        check_queries(queries, self.dim)
+        return [self.search(q, k, allow, exclude=exclude) for q in queries]
+
+    def search_views(
+        self,
+        queries: NDArray[np.float32],
+        k: int,
+        allow: AbstractSet[str] | None = None,
+        *,
+        exclude: AbstractSet[str] | None = None,
+    ) -> list[Match]:
+        """See `Gallery`."""
+        everything = max(1, len(self._ids))
+        return best_of(self.search_many(queries, everything, allow, exclude=exclude), k)
 
 
-def ranked(best: dict[str, float], k: int) -> list[Match]:
-    """The k best of product id -> cosine; ties by id."""
-    order = sorted(best.items(), key=lambda item: (-item[1], item[0]))
-    return [Match(product, cosine) for product, cosine in order[:k]]
+def dots(rows: NDArray[np.float32], query: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(N,) inner products of (N, D) rows and (D,).
+
+    Unlike a BLAS product, equal rows always get equal numbers, wherever they stand: a tie is a tie.
+    """
+    products: NDArray[np.float32] = np.einsum("ij,j->i", rows, query)
+    return products
+
+
+def ranked(scores: Iterable[tuple[str, float]], k: int) -> list[Match]:
+    """The k best of (product id, similarity), each product once; ties by id."""
+    order = sorted(scores, key=lambda item: (-item[1], item[0]))
+    return list(map(Match._make, order[:k]))
+
+
+def best_of(views: Sequence[Sequence[Match]], k: int) -> list[Match]:
+    """The k best products over the answers to several views.
+
+    It is exact if every answer holds its k best: a product among the k best of all is among the k
+    best of the view that it is best in.
+    """
+    best: dict[str, float] = {}
+    for matches in views:
+        for product, similarity in matches:
+            best[product] = max(best.get(product, -2.0), similarity)
+    return ranked(best.items(), k)
 
 
 def check_vectors(product_ids: Sequence[str], vectors: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -118,4 +219,13 @@ def check_query(query: NDArray[np.float32], dim: int) -> None:
         raise GalleryError(
             f"query is {query.shape}, want ({dim},) and finite",
             fix="embed the query with the bundle that made the gallery",
+        )
+
+
+def check_queries(queries: NDArray[np.float32], dim: int) -> None:
+    """Raise `GalleryError` unless `queries` are (Q, `dim`) and finite."""
+    if queries.ndim != 2 or queries.shape[1] != dim or not np.isfinite(queries).all():
+        raise GalleryError(
+            f"queries are {queries.shape}, want (Q, {dim}) and finite",
+            fix="embed the queries with the bundle that made the gallery",
         )

@@ -7,36 +7,16 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from robollm.core.errors import ManifestError
+from robollm.gallery.records import Product as Product
 
 FORMAT = "robollm-manifest"
 FORMAT_VERSION = 1
 _KNOWN = ("title", "description", "weight_kg", "dimensions_m")
-
-
-@dataclass(frozen=True, slots=True)
-class Product:
-    """One row of a manifest, as far as it is known.
-
-    Attributes:
-        product_id: ARMBench's Product-ID (an ASIN).
-        title: short name; may be empty.
-        description: long text; may be empty.
-        weight_kg: weight in kg, or None.
-        dimensions_m: (length, width, height) in m, or None.
-        extra: further columns, kept as they are.
-    """
-
-    product_id: str
-    title: str = ""
-    description: str = ""
-    weight_kg: float | None = None
-    dimensions_m: tuple[float, float, float] | None = None
-    extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,57 +63,96 @@ def load_manifests(path: Path) -> Manifests:
     if path.suffix.lower() == ".csv":
         return _csv(path)
     data = _json(path)
-    if data.get("format") == FORMAT:
-        if data.get("format_version") != FORMAT_VERSION:
-            raise _error(
-                path,
-                f"has format_version {data.get('format_version')!r}, this robollm reads "
-                f"{FORMAT_VERSION}",
-                "write it again for this version",
-            )
-        return _own(path, data)
-    if path.name == "container.json":
+    if path.name == "container.json" and data.get("format") != FORMAT:
         return _armbench(path, data)
-    raise _error(
-        path,
-        f"is no manifest: format is {data.get('format')!r}, want {FORMAT!r}",
-        "add the format key, or name the file container.json if it is ARMBench's",
-    )
+    return parse_manifests(data, path)
 
 
-def _error(path: Path, what: str, fix: str) -> ManifestError:
-    return ManifestError(f"manifest {str(path)!r} {what}", fix=fix)
+def parse_manifests(data: Mapping[str, Any], where: Path | str) -> Manifests:
+    """Manifests from the object that a robollm-manifest is.
+
+    Args:
+        data: the object; see `load_manifests`.
+        where: what it was read from, for messages.
+
+    Raises:
+        ManifestError: if it is of another format, or an id is missing, empty or repeated.
+    """
+    if data.get("format") != FORMAT:
+        raise _error(
+            where,
+            f"is no manifest: format is {data.get('format')!r}, want {FORMAT!r}",
+            "add the format key, or name the file container.json if it is ARMBench's",
+        )
+    if data.get("format_version") != FORMAT_VERSION:
+        raise _error(
+            where,
+            f"has format_version {data.get('format_version')!r}, this robollm reads "
+            f"{FORMAT_VERSION}",
+            "write it again for this version",
+        )
+    return _own(where, data)
 
 
-def _json(path: Path) -> dict[str, Any]:
+def parse_object(raw: bytes | str, where: Path | str) -> dict[str, Any]:
+    """A JSON object in which no key occurs twice.
+
+    Raises:
+        ManifestError: if it is something else.
+    """
+
     def no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = [k for k, n in Counter(k for k, _ in pairs).items() if n > 1]
         if twice:
-            raise _error(path, f"names {twice[0]!r} twice", "keep one of the two")
+            raise _error(where, f"names {twice[0]!r} twice", "keep one of the two")
         return dict(pairs)
 
     try:
-        data = json.loads(path.read_bytes(), object_pairs_hook=no_repeats)
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as e:
-        raise _error(path, f"is not readable JSON: {e}", "correct the file") from e
+        data = json.loads(raw, object_pairs_hook=no_repeats)
+    # Too deep for the parser: a file made to hurt, or a mistake in a generator.
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as e:
+        raise _error(where, f"is not readable JSON: {e}", "correct the file") from e
     if not isinstance(data, dict):
-        raise _error(path, f"holds a {type(data).__name__}, want an object", "correct the file")
+        raise _error(where, f"holds a {type(data).__name__}, want an object", "correct the file")
     return data
 
 
-def _own(path: Path, data: Mapping[str, Any]) -> Manifests:
+def product_ids(ids: Any, container: str, where: Path | str) -> frozenset[str]:
+    """The products of one container, from JSON.
+
+    Raises:
+        ManifestError: if it is no list of ids, or one is empty or repeated.
+    """
+    if not isinstance(ids, list) or not all(isinstance(i, str) and i.strip() for i in ids):
+        raise _error(
+            where,
+            f"container {container!r} has a missing or empty product id",
+            "name every product",
+        )
+    _once(where, container, ids)
+    return frozenset(ids)
+
+
+def _error(where: Path | str, what: str, fix: str) -> ManifestError:
+    return ManifestError(f"manifest {str(where)!r} {what}", fix=fix)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        raw = path.read_bytes()
+    except OSError as e:
+        raise _error(path, f"can't be read: {e}", "check the file and its rights") from e
+    return parse_object(raw, path)
+
+
+def _own(path: Path | str, data: Mapping[str, Any]) -> Manifests:
     raw, boxes = data.get("products", {}), data.get("containers")
     if not isinstance(raw, dict) or not isinstance(boxes, dict) or not boxes:
         raise _error(path, "has no `containers` object", "list the product ids of each container")
     products = {pid: _product(path, pid, row) for pid, row in raw.items()}
     containers = {}
     for cid, ids in boxes.items():
-        if not isinstance(ids, list) or not all(isinstance(i, str) and i.strip() for i in ids):
-            raise _error(
-                path, f"container {cid!r} has a missing or empty product id", "name every product"
-            )
-        _once(path, cid, ids)
-        containers[_named(path, cid, "container id")] = frozenset(ids)
+        containers[_named(path, cid, "container id")] = product_ids(ids, cid, path)
         for pid in ids:
             products.setdefault(pid, Product(pid))
     return Manifests(products, containers)
@@ -191,7 +210,7 @@ def _csv(path: Path) -> Manifests:
     return Manifests(products, {cid: frozenset(ids) for cid, ids in listed.items()})
 
 
-def _once(path: Path, container: str, ids: list[str]) -> None:
+def _once(path: Path | str, container: str, ids: list[str]) -> None:
     twice = [i for i, n in Counter(ids).items() if n > 1]
     if twice:
         raise _error(
@@ -201,13 +220,13 @@ def _once(path: Path, container: str, ids: list[str]) -> None:
         )
 
 
-def _named(path: Path, value: str, what: str) -> str:
+def _named(path: Path | str, value: str, what: str) -> str:
     if not value.strip():
         raise _error(path, f"has an empty {what}", "give it an id")
     return value
 
 
-def _product(path: Path, pid: str, row: Any) -> Product:
+def _product(path: Path | str, pid: str, row: Any) -> Product:
     _named(path, pid, "product id")
     if not isinstance(row, dict):
         raise _error(path, f"product {pid!r} is {row!r}, want an object", "correct the file")

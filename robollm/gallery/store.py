@@ -1,164 +1,152 @@
-"""A gallery on disk: a folder that says which bundle made it and proves that it is whole."""
+"""A gallery on disk: make one, open it for writing, open it for search.
+
+The folder: `gallery.json` (what it is), `gallery.sqlite` (rows; the truth), `vectors-*.fp16` (the
+vectors that the rows name), `index/` (derived, may be missing), `generation` and `writer.json`
+(notes, see `robollm.gallery.lock`).
+
+Don't copy a folder while it is written; `robollm gallery export` writes a copy of one commit. A
+torn copy doesn't go unnoticed: opening it fails.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from robollm.core.errors import GalleryError
-from robollm.gallery.faiss_gallery import FaissGallery, read_index
-
-FORMAT = "robollm-gallery"
-FORMAT_VERSION = 1
-_FILES = ("index.faiss", "rows.json")
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """Where one reference vector comes from.
-
-    Attributes:
-        product_id: the product.
-        image: file name of the reference image, relative to the folder it was built from.
-        sha256: digest of that file.
-    """
-
-    product_id: str
-    image: str
-    sha256: str
+from robollm.gallery.lock import note_generation, now
+from robollm.gallery.plan import SearchPlan
+from robollm.gallery.reader import GalleryReader
+from robollm.gallery.records import GalleryCard, MadeWith
+from robollm.gallery.schema import (
+    CARD,
+    FORMAT,
+    FORMAT_VERSION,
+    create_database,
+    ours,
+    sync_folder,
+)
+from robollm.gallery.snapshot import StoredGallery
+from robollm.gallery.tables import IMAGE, Space, State, write_card, write_space
+from robollm.gallery.vectors import file_name
+from robollm.gallery.writer import GalleryWriter as GalleryWriter
 
 
-def write_gallery(
-    out: Path,
-    rows: Sequence[Row],
-    vectors: NDArray[np.float32],
-    *,
-    embedding_sha256: str,
-    bundle: str,
-) -> None:
-    """Write a gallery folder; a reader sees the old one or the new one, never half of it.
+def create_gallery(folder: Path, *, dim: int, made_with: MadeWith) -> None:
+    """Make an empty gallery: it is there whole, or not at all.
 
     Args:
-        out: the folder; replaced if it is a gallery.
-        rows: one per vector.
-        vectors: (N, D) float32, not zero.
-        embedding_sha256: `Bundle.embedding_sha256` of the bundle that made the vectors.
-        bundle: that bundle's title, for messages.
+        folder: the gallery to make; missing parents are made.
+        dim: length of a vector.
+        made_with: the bundle that its vectors will be of.
 
     Raises:
-        GalleryError: if `out` exists and is no gallery, or a vector is unusable.
+        GalleryError: if the folder exists, or can't be made.
     """
-    if out.exists() and not (out / "gallery.json").is_file():
-        raise GalleryError(f"{out} exists and is not a gallery", fix="choose another --out")
-    gallery = FaissGallery.of([r.product_id for r in rows], vectors)
-    part = out.with_name(f".{out.name}.part-{os.getpid()}")
-    old = out.with_name(f".{out.name}.old-{os.getpid()}")
-    part.mkdir(parents=True)
-    try:
-        gallery.write(part / "index.faiss")
-        (part / "rows.json").write_text(json.dumps([asdict(r) for r in rows], indent=0))
-        card = {
-            "format": FORMAT,
-            "format_version": FORMAT_VERSION,
-            "embedding_sha256": embedding_sha256,
-            "bundle": bundle,
-            "dim": gallery.dim,
-            "vectors": len(rows),
-            "products": len(gallery.products),
-            "files": {
-                name: {
-                    "sha256": _sha256(part / name),
-                    "bytes": (part / name).stat().st_size,
-                }
-                for name in _FILES
-            },
-        }
-        (part / "gallery.json").write_text(json.dumps(card, indent=2, sort_keys=True))
-        if out.exists():
-            out.rename(old)
+    if dim < 1:
+        raise GalleryError(f"dim is {dim}, want >= 1", fix="give the length of the embedding")
+    if folder.exists() or folder.is_symlink():
+        raise _exists(folder)
+    part = folder.with_name(f".{folder.name}.part-{os.getpid()}")
+    with ours(folder, "make"):
+        part.mkdir(parents=True)
         try:
-            part.rename(out)
-        except BaseException:
-            if old.exists():
-                old.rename(out)
-            raise
+            fill_gallery(part, dim=dim, made_with=made_with)
+            try:
+                part.rename(folder)
+            except OSError as e:
+                if folder.exists():  # made by another process in this moment
+                    raise _exists(folder) from e
+                raise
+            sync_folder(folder.parent)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+
+
+def fill_gallery(folder: Path, *, dim: int, made_with: MadeWith) -> None:
+    """Write the files of an empty gallery into a folder that nobody else knows yet."""
+    created = now()
+    (folder / file_name(1)).touch()
+    conn = create_database(folder)
+    try:
+        write_card(conn, "gallery", os.urandom(16).hex())
+        write_card(conn, "created", created)
+        write_card(conn, "state", State().text())
+        write_space(conn, Space(1, IMAGE, dim, "float16", made_with, file_name(1), 0))
+        conn.execute("COMMIT")
     finally:
-        shutil.rmtree(part, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+        conn.close()
+    note_generation(folder, 0)
+    card = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "created": created,
+        "dim": dim,
+        "bundle": made_with.bundle,
+        "embedding_sha256": made_with.embedding_sha256,
+    }
+    (folder / CARD).write_text(json.dumps(card, indent=2) + "\n")
+    for file in folder.iterdir():
+        fd = os.open(file, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+    sync_folder(folder)
 
 
-def open_gallery(folder: Path, *, embedding_sha256: str, bundle: str) -> FaissGallery:
-    """Open a gallery folder for search.
+def open_writer(
+    folder: Path, *, made_with: MadeWith | None = None, wait_s: float = 10.0
+) -> GalleryWriter:
+    """Open a gallery for changes.
 
     Args:
         folder: the gallery.
-        embedding_sha256: `Bundle.embedding_sha256` of the bundle that will embed the queries.
-        bundle: that bundle's title, for messages.
+        made_with: the bundle of the vectors that will be added; None: none will be.
+        wait_s: how long a change waits for another writer.
 
     Raises:
-        GalleryError: if it is missing, damaged, of another format, or made with another bundle.
+        GalleryError: if it is missing, damaged, of another format, made with another bundle, or
+            can't be written.
     """
-    for _ in range(3):  # a rebuild may replace the folder between two of our reads
-        before = _card_bytes(folder)
-        gallery = _open(folder, embedding_sha256, bundle)
-        if _card_bytes(folder) == before:
-            return gallery
-    raise GalleryError(
-        f"gallery {str(folder)!r} was replaced three times while it was read",
-        fix="wait for the rebuild to end, then reload",
+    return GalleryWriter(folder, made_with, wait_s)
+
+
+def open_gallery(
+    folder: Path, *, embedding_sha256: str | None, bundle: str, search: SearchPlan | None = None
+) -> StoredGallery:
+    """Open a gallery for search, as the newest commit left it; the whole of it is verified.
+
+    Args:
+        folder: the gallery.
+        embedding_sha256: `Bundle.embedding_sha256` of the bundle that will embed the queries;
+            None: any, to look at it only.
+        bundle: that bundle's title, for messages.
+        search: how to search; None: `SearchPlan()`.
+
+    Raises:
+        GalleryError: if it is missing, damaged, of another format, or made with another bundle; or
+            if approximate search is asked for and there is no index for it.
+    """
+    return StoredGallery.opened(
+        folder, embedding_sha256=embedding_sha256, bundle=bundle, search=search
     )
 
 
-def _card_bytes(folder: Path) -> bytes:
+def read_card(folder: Path) -> GalleryCard:
+    """What a gallery is, without reading its vectors.
+
+    Raises:
+        GalleryError: see `GalleryReader`.
+    """
+    reader = GalleryReader(folder)
     try:
-        return (folder / "gallery.json").read_bytes()
-    except OSError:
-        return b""
+        return reader.card()
+    finally:
+        reader.close()
 
 
-def _open(folder: Path, embedding_sha256: str, bundle: str) -> FaissGallery:
-    card_file = folder / "gallery.json"
-    if not card_file.is_file():
-        raise GalleryError(
-            f"no gallery at {str(folder)!r}: there is no gallery.json",
-            fix="build one: robollm gallery build --bundle BUNDLE --images DIR --out GALLERY",
-        )
-    try:
-        card = json.loads(card_file.read_bytes())
-        if card["format"] != FORMAT or card["format_version"] != FORMAT_VERSION:
-            raise GalleryError(
-                f"{card_file} is {card['format']!r} version {card['format_version']!r}, want "
-                f"{FORMAT!r} version {FORMAT_VERSION}",
-                fix="build the gallery again with this version of robollm",
-            )
-        for name in _FILES:
-            got, want = _sha256(folder / name), card["files"][name]["sha256"]
-            if got != want:
-                raise GalleryError(
-                    f"{folder / name} is damaged: sha256 is {got[:12]}..., want {want[:12]}...",
-                    fix="copy or build the gallery again",
-                )
-        if card["embedding_sha256"] != embedding_sha256:
-            raise GalleryError(
-                f"gallery {str(folder)!r} was made with bundle {card['bundle']}, the loaded bundle "
-                f"is {bundle}: their embeddings can't be compared",
-                fix="build the gallery again with this bundle",
-            )
-        rows = [Row(**row) for row in json.loads((folder / "rows.json").read_bytes())]
-    except (OSError, ValueError, KeyError, TypeError) as e:
-        raise GalleryError(
-            f"gallery {str(folder)!r} is malformed: {e!r}", fix="copy or build the gallery again"
-        ) from e
-    return FaissGallery([r.product_id for r in rows], read_index(folder / "index.faiss"))
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def _exists(folder: Path) -> GalleryError:
+    return GalleryError(f"{folder} exists", fix="choose another name, or add to the gallery there")

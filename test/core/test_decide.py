@@ -48,7 +48,8 @@ def test_the_first_entry_is_the_decision_and_scores_fall(matches, policy):
     assert name == (matches[0].product_id if got.decision == IDENTIFIED else got.decision)
     assert all(score >= s for _, s in got.ranked[1:])
     products = [(n, s) for n, s in got.ranked if n not in (UNKNOWN, AMBIGUOUS)]
-    assert [n for n, _ in products] == [m.product_id for m in matches[: policy.top_k]]
+    shown = max(2, policy.top_k) if got.decision == AMBIGUOUS else policy.top_k
+    assert [n for n, _ in products] == [m.product_id for m in matches[:shown]]
     assert products == sorted(products, key=lambda item: -item[1])
     assert got.views == ("image", "low")
 
@@ -73,7 +74,8 @@ def test_probabilities_are_what_a_softmax_with_one_more_class_says(matches, poli
 @given(matches=answers, policy=policies)
 def test_two_near_candidates_above_the_threshold_are_ambiguous(matches, policy):
     got = decide(matches, policy)
-    near = len(matches) > 1 and matches[0].similarity - matches[1].similarity < policy.margin
+    gap = matches[0].similarity - matches[1].similarity if len(matches) > 1 else math.inf
+    near = gap < policy.margin or gap == 0
     assert (got.decision == AMBIGUOUS) == (near and matches[0].similarity > policy.accept)
 
 
@@ -83,6 +85,14 @@ def test_an_ambiguous_score_is_what_the_two_have_together():
     assert (name, first, second) == (AMBIGUOUS, "P0", "P1")
     assert score == pytest.approx(p + q)
     assert "P0 and P1 are 0.0100 apart, want 0.0500" in got.reason
+
+
+@pytest.mark.parametrize("top_k", [1, 2, 5])
+def test_two_products_that_look_the_same_are_never_one_of_them(top_k):
+    policy = IdentificationPolicy(accept=0.0, margin=0.0, temperature=0.1, top_k=top_k)
+    got = decide(best_first([0.9, 0.9, 0.2]), policy)
+    assert got.decision == AMBIGUOUS
+    assert [n for n, _ in got.ranked][:3] == [AMBIGUOUS, "P0", "P1"]
 
 
 def test_a_gap_of_exactly_the_margin_is_enough():

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 
@@ -257,3 +258,25 @@ def test_a_csv_with_half_of_the_dimensions_is_refused_by_line(tmp_path):
 def test_spaces_around_ids_in_csv_are_not_part_of_them(tmp_path):
     found = load_manifests(csv(tmp_path, "container_id,product_id\n A , B1\n"))
     assert found.containers == {"A": frozenset({"B1"})}
+
+
+# size
+
+
+def test_a_manifest_of_100_000_products_is_read_in_seconds_and_a_repeated_id_is_named(tmp_path):
+    ids = [f"B{i:06d}" for i in range(100_000)]
+    boxes = {f"tote-{i}": ids[i : i + 50] for i in range(0, len(ids), 50)}
+    products = {p: {"title": f"thing {p}", "weight_kg": 0.5} for p in ids}
+    path = own(tmp_path, products=products, containers=boxes)
+    start = time.process_time()
+    got = load_manifests(path)
+    assert time.process_time() - start < 10, "CPU seconds; about half a second when alone"
+    assert len(got.products) == 100_000
+    assert len(got.containers) == 2000
+    boxes["tote-500"].append(ids[520])
+    assert "'tote-500' lists product 'B000520' more than once" in refusal(
+        own(tmp_path, products=products, containers=boxes)
+    )
+    text = path.read_text().replace('"B070000": {', '"B000007": {', 1)
+    path.write_text(text)
+    assert "names 'B000007' twice" in refusal(path)
