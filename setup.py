@@ -37,6 +37,7 @@ EXTRAS = {
     # The plugin of ONNX Runtime serves Intel's processors, OpenVINO's own runtime all x86 ones.
     "openvino": ["onnxruntime>=1.23", "onnxruntime-ep-openvino>=1.8", "openvino>=2025.0"],
     "eval": ["rosbags>=0.10.10", "pycocotools>=2.0.7", "matplotlib>=3.6"],
+    "ray": ["ray[data]>=2.51"],  # galleries built on several machines
     "sim": ["mujoco>=3.2", "pillow>=9.1", "rosbags>=0.10.10"],
     # MMDetection's own requirements don't fit together, so after this extra:
     #   pip install --no-deps onedl-mmengine==0.10.12 mmcv-lite==2.1.0 mmdet==3.3.0

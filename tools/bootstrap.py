@@ -31,9 +31,10 @@ FOUNDATION = VENV / ".foundation"  # which python and which ROS the venv stands 
 UNFINISHED = VENV / ".unfinished"  # exists while pip writes
 STAMP = VENV / ".ready"  # written last: the hash of all that the environment was made from
 EXTRAS = "cpu,eval,sim,dev"
-# What `robollm train` needs, and for the tests the authors' BEiT-3 and OpenVINO. MMDetection's own
-# requirements don't fit together, so nothing of theirs is followed.
+# What `robollm train` needs, and for the tests Ray, the authors' BEiT-3 and OpenVINO. MMDetection's
+# own requirements don't fit together, so nothing of theirs is followed.
 TRAIN_STAMP = VENV / ".ready-train"
+TRAIN_EXTRAS = "train,ray"
 TRAIN_ALONE = (
     "onedl-mmengine==0.10.12",
     "mmcv-lite==2.1.0",
@@ -260,7 +261,7 @@ def add_training(distro: str) -> None:
         pip("--no-deps", "-r", "requirements/train.txt")
     else:
         held = CACHE / "constraints.txt"
-        pip(*(["-c", held] if held.is_file() else []), "-e", ".[train]")
+        pip(*(["-c", held] if held.is_file() else []), "-e", f".[{TRAIN_EXTRAS}]")
         pip("--no-deps", *TRAIN_ALONE)
     if says(VENV / "bin/python", "import torch, mmengine, mmdet") is None:
         fail("torch or MMDetection won't load in .venv", "make distclean, and the same make again")

@@ -22,7 +22,7 @@ OWN = {"robollm", "robollm-vision-msgs", "pip", "wheel"}
 HEADS = {
     "kilted.txt": "# ROS 2 Kilted from pip, and what builds vision_msgs against it.",
     "dev.txt": "# All else that the extras cpu, eval, sim and dev bring in, on CPython 3.11.",
-    "train.txt": "# What the extra train brings in beside those, and what it is tested against.",
+    "train.txt": "# What the extras train and ray bring in beside those, and what the tests need.",
 }
 
 
@@ -56,7 +56,9 @@ def main() -> None:
     alone = [str(r) for r in BOOTSTRAP["TRAIN_ALONE"]]
     # The wheels of ROS name each other with versions of their own; all of them stay.
     base = needed(installed, [f"robollm[{BOOTSTRAP['EXTRAS']}]"])
-    train = needed(installed, ["robollm[train]"]) | {plain(Requirement(r).name) for r in alone}
+    train = needed(installed, [f"robollm[{BOOTSTRAP['TRAIN_EXTRAS']}]"]) | {
+        plain(Requirement(r).name) for r in alone
+    }
     pins: dict[str, list[str]] = {name: [] for name in HEADS}
     for name, found in installed.items():
         # The ROS wheels carry an .egg-info of their own for each Python package: not for pip.

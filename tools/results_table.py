@@ -12,7 +12,8 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from results_rows import ROWS, Row
+from results_row import Row
+from results_rows import ROWS
 
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN = "<!-- made by tools/results_table.py from results/*.json -->"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 
 import click
 
 from robollm import __version__
+from robollm.cli.lazy import LazyGroup
 from robollm.core.errors import RobollmError
 
 VERBS = {
@@ -15,7 +15,7 @@ VERBS = {
     "bundle": "show what a model bundle is, and verify it",
     "demo-data": "simulate a station: a bag with manifest, references and truth",
     "export": "turn training runs into the bundle that the nodes run",
-    "gallery": "build a product gallery from reference images",
+    "gallery": "build a product gallery, change it, ask it",
     "generate": "write config and docs from the settings in the code",
     "segment": "find the instances of one image",
     "sim": "simulate totes, picks and defects; make and audit datasets",
@@ -25,25 +25,7 @@ VERBS = {
 }
 
 
-class _Lazy(click.Group):
-    """Imports a verb's file only when it is used: `--help` must not load ONNX Runtime."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(VERBS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in VERBS:
-            return None
-        module = importlib.import_module(f"robollm.cli.{cmd_name.replace('-', '_')}")
-        command: click.Command = module.command
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl(list(VERBS.items()))
-
-
-@click.group(cls=_Lazy)
+@click.group(cls=LazyGroup, package="robollm.cli", verbs=VERBS)
 @click.version_option(__version__, prog_name="robollm")
 def app() -> None:
     """Perception for pick-and-place, without ROS.

@@ -25,7 +25,6 @@ from robollm.export.collect import Collected
 from robollm.export.split_data import Rgb, SplitData
 from robollm.runtime.perceiver import Perceiver
 from robollm.runtime.pixels import Region
-from robollm.runtime.timing import Laps
 from robollm.train.defects.metric import DefectMetric
 from robollm.train.detector.metric import PROTOCOLS, InstanceMetric
 from robollm.train.identification.metric import RetrievalMetric
@@ -63,28 +62,6 @@ class _Defects(DefectMetric):
     default_prefix = ""
 
 
-class Served(Perceiver):
-    """A perceiver that tells the vectors that it searches with."""
-
-    def queries(self, picks: Sequence[Mapping[str, Rgb]]) -> NDArray[np.float32]:
-        """Embed picks as `identify_pick` does, each from the views that are there.
-
-        Args:
-            picks: ARMBench's name of a view -> picture, at least one.
-
-        Returns:
-            (N, D) float32, unit length.
-        """
-        if not self.fused_views:  # trained on one view
-            return self.embed([_region(next(iter(views.values()))) for views in picks])
-        vectors = np.zeros((len(picks), self.bundle.embedding_dim), np.float32)
-        for row, views in zip(vectors, picks, strict=True):
-            regions = [_region(rgb) for rgb in views.values()]
-            features = self._features.of_crops(regions, Laps(), "identification")
-            row[:] = self._embedder.join(features, our_views(tuple(views)))
-        return vectors
-
-
 class Judge:
     """Measures bundles on one split; the first must be the reference.
 
@@ -99,7 +76,7 @@ class Judge:
         self._classes, self._frames = str(parts.detector.classes), parts.frames
         self._gallery: list[dict[str, Any]] = []
 
-    def measure(self, perceiver: Served, name: str) -> Verdict:
+    def measure(self, perceiver: Perceiver, name: str) -> Verdict:
         """Measure a bundle, all tasks.
 
         Args:
@@ -130,7 +107,7 @@ class Judge:
             self._say(f"{name}: {task}/{metric} {value:.4f} on {count}")
         return Verdict(metrics, samples)
 
-    def _segmentation(self, perceiver: Served) -> tuple[str, float, int]:
+    def _segmentation(self, perceiver: Perceiver) -> tuple[str, float, int]:
         metric = InstanceMetric(self._classes, kinds=("mask",))
         for tote in self._data.totes():
             found = perceiver.segment(_frame(tote.rgb), score_min=0.0, max_instances=_MOST)
@@ -138,7 +115,7 @@ class Judge:
         name = f"{next(iter(PROTOCOLS[self._classes]))}_mask_mAP50"
         return name, metric.compute_metrics(metric.results)[name], len(metric.results)
 
-    def _identification(self, perceiver: Served) -> tuple[str, float, int]:
+    def _identification(self, perceiver: Perceiver) -> tuple[str, float, int]:
         if not self._gallery:
             for some in _batches(self._data.references()):
                 vectors = perceiver.embed([_region(rgb) for _, rgb in some])
@@ -149,14 +126,14 @@ class Judge:
         metric.process(None, self._gallery)
         count = 0
         for picks in _batches(self._data.picks()):
-            rest = iter(perceiver.queries([p.views for p in picks if p.views]))
+            rest = iter(queries(perceiver, [p.views for p in picks if p.views]))
             found = [{**p.about, **({"embedding": next(rest)} if p.views else {})} for p in picks]
             metric.process(None, found)
             count += len(picks)
         name = "recall@1_container"
         return name, metric.compute_metrics(metric.results)[name], count
 
-    def _defects(self, perceiver: Served) -> tuple[str, float, int]:
+    def _defects(self, perceiver: Perceiver) -> tuple[str, float, int]:
         metric = _Defects()
         count = 0
         several = self._frames > 1
@@ -178,6 +155,26 @@ class Judge:
             count += len(inducts)
         name = "sequence_mean_recall" if several else "mean_recall"
         return name, metric.compute_metrics(metric.results)[name], count
+
+
+def queries(perceiver: Perceiver, picks: Sequence[Mapping[str, Rgb]]) -> NDArray[np.float32]:
+    """Embed picks as `identify_pick` does, each from the views that are there.
+
+    Args:
+        perceiver: runs the bundle.
+        picks: ARMBench's name of a view -> picture, at least one each.
+
+    Returns:
+        (N, D) float32, unit length.
+    """
+    if not perceiver.fused_views:  # trained on one view
+        return perceiver.embed([_region(next(iter(views.values()))) for views in picks])
+    vectors = np.zeros((len(picks), perceiver.bundle.embedding_dim), np.float32)
+    for row, views in zip(vectors, picks, strict=True):
+        names = our_views(tuple(views))
+        regions = [_region(rgb) for rgb in views.values()]
+        row[:] = perceiver.embed_views(dict(zip(names, regions, strict=True)))
+    return vectors
 
 
 def as_predicted(found: Detections) -> dict[str, Any]:

@@ -15,13 +15,14 @@ from robollm.core.errors import ConfigError, InferenceError, ModelFileError
 from robollm.core.settings import RuntimeConfig
 from robollm.export.build import Graphs
 from robollm.export.card import Card
-from robollm.export.judge import Judge, Served, Verdict
+from robollm.export.judge import Judge, Verdict
 from robollm.export.parity import Distances, Probes, compare
 from robollm.export.probes import feeds
 from robollm.export.reference import TorchModels
 from robollm.export.variants import to_fp16, to_int8_dynamic, to_int8_static
 from robollm.export.writer import PART, write_bundle
 from robollm.runtime.bundle import PRECISIONS, REFERENCE, Bundle, load_bundle
+from robollm.runtime.perceiver import Perceiver
 from robollm.runtime.precision import placed, unfit
 from robollm.runtime.session import Place
 
@@ -219,7 +220,7 @@ class Trials:
             bundle=str(folder), provider=provider, precision=precision,
             threads=self._threads, allow_untrained=True,
         )  # fmt: skip
-        perceiver = Served(config)
+        perceiver = Perceiver(config)
         out.where = perceiver.backbone.where
         if out.name == "fp16" and provider == "cpu":
             out.where += ", half-precision weights in fp32 arithmetic"

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.subscription import Subscription
 from std_srvs.srv import Trigger
 from vision_msgs.msg import Detection2DArray
 
 from robollm.core.decide import Identification
-from robollm.core.errors import FrameError, InferenceError, MessageError, RobollmError
+from robollm.core.errors import FrameError, InferenceError, MessageError
 from robollm.core.picks import Case, Pick
 from robollm.core.settings import IdentificationConfig, PickConfig, view_topics
-from robollm.gallery.catalogue import Catalogue, load_catalogue
+from robollm.gallery.catalogue import Catalogue
+from robollm.gallery.keeper import Sight
 from robollm.nodes import messages, qos
 from robollm.nodes.base import PerceptionNode
+from robollm.nodes.gallery_desk import GalleryDesk
 from robollm.nodes.health import WARN, Report
 from robollm.nodes.pick_desk import PickDesk
 from robollm.nodes.run import run
@@ -26,8 +28,6 @@ from robollm.runtime.pick_views import PickView
 from robollm.runtime.pixels import Region
 from robollm.runtime.station import Station
 from robollm.runtime.timing import Laps
-
-WATCH_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,51 +60,42 @@ class IdentificationNode(PerceptionNode):
             qos.RESULTS,
             qos_overriding_options=qos.overridable(),
         )
-        self.create_service(Trigger, "~/reload_manifest", self._on_reload)
-        self.steady_timer(WATCH_S, self._watch)
+        # A group of its own: it waits for the answer, and the others must not.
+        apart = MutuallyExclusiveCallbackGroup()
+        self.create_service(Trigger, "~/reload_manifest", self._on_reload, callback_group=apart)
         self.must_arrive = [self._picks]
-        self._catalogue: Catalogue | None = None
-        self._files: tuple[tuple[str, int], ...] = ()
+        self._gallery: GalleryDesk | None = None
+        self._sights: dict[str, Sight] = {}  # pick id -> what it will be named from
         self._desk: PickDesk | None = None
         self._sub: Subscription[Any] | None = None
 
     def load(self, perceiver: Perceiver) -> None:
         """Read manifest and gallery."""
-        config, bundle = self.settings(IdentificationConfig), perceiver.bundle
-        self.station.frames.resize(config.frame_history)
+        self.station.frames.resize(self.settings(IdentificationConfig).frame_history)
         known, views = perceiver.fused_views, view_topics(self.settings(PickConfig))
         if known and not set(views) <= set(known):
             self.get_logger().warning(
                 f"views {', '.join(v for v in views if v not in known)} are left out: the bundle "
                 f"joins {', '.join(known)}\n  fix: name the views as the bundle does"
             )
-        self._files = _mtimes(config)
-        self._catalogue = load_catalogue(
-            config.manifest,
-            config.gallery,
-            embedding_sha256=bundle.embedding_sha256,
-            bundle=bundle.title,
-        )
-        manifests = self._catalogue.manifests
-        self.get_logger().info(
-            f"{len(manifests.products)} products in {len(manifests.containers)} containers"
-        )
-        bare = self._catalogue.without_reference()
-        if bare:
-            self.get_logger().warning(
-                f"{len(bare)} products have no reference and can never be identified: "
-                f"{', '.join(bare[:5])}{' ...' if len(bare) > 5 else ''}"
-            )
+        self._gallery = GalleryDesk(self, perceiver)
 
     def unload(self) -> None:
         """Free gallery, manifest and tote images."""
-        self._catalogue = None
+        if self._gallery is not None:
+            self._gallery.close()
+        self._gallery = None
         if not self.station.segments_here:
             self.station.frames.clear()
 
     def start(self) -> None:
         """Listen to instances, picks and views."""
-        self._desk = PickDesk(self, on_case=self._take_case, on_container=self._container_changed)
+        self._desk = PickDesk(
+            self,
+            on_case=self._take_case,
+            on_pick=self._note_pick,
+            on_container=self._container_changed,
+        )
         self._sub = self.create_subscription(
             Detection2DArray,
             "detections",
@@ -149,15 +140,13 @@ class IdentificationNode(PerceptionNode):
         if self._stranger():
             report.problems.append((WARN, f"container {self._stranger()!r} is not in the manifest"))
         report.put("container", (self._desk.container if self._desk else None) or "none announced")
-        if self._catalogue:
-            report.put("gallery_products", len(self._catalogue.gallery.products))
-            report.put("manifest_containers", len(self._catalogue.manifests.containers))
-            report.put("products_without_reference", len(self._catalogue.without_reference()))
+        if self._gallery:
+            self._gallery.report(report)
 
     def _stranger(self) -> str | None:
         """The announced container, if no manifest knows it."""
         container = self._desk.container if self._desk else None
-        known = self._catalogue.manifests.containers if self._catalogue else {}
+        known = self._gallery.catalogue.manifests.containers if self._gallery else {}
         return container if container is not None and container not in known else None
 
     def _container_changed(self) -> None:
@@ -166,7 +155,8 @@ class IdentificationNode(PerceptionNode):
                 f"container {self._stranger()!r} is not in the manifest: every product in it is "
                 "unknown",
                 kind="unknown_container",
-                fix="add it to the manifest, then call ~/reload_manifest",
+                fix="add it to the manifest file and call ~/reload_manifest, or send it on the "
+                "topic `manifest`",
             )
             self.refuse("container", error)
 
@@ -191,8 +181,10 @@ class IdentificationNode(PerceptionNode):
 
     def _name_instances(self, item: _Tote) -> None:
         assert self.perceiver is not None
-        assert self._catalogue is not None
+        assert self._gallery is not None
         laps, rows = Laps(), item.msg.detections
+        catalogue = self._gallery.catalogue  # the same to the end, whatever changes meanwhile
+        config = self.settings(IdentificationConfig)
         try:
             with laps.stage("decode"):
                 frame = item.arrival.frame()
@@ -200,9 +192,9 @@ class IdentificationNode(PerceptionNode):
             found = self.perceiver.identify_instances(
                 frame,
                 boxes,
-                catalogue=self._catalogue,
+                catalogue=catalogue,
                 container=item.container,
-                policy=self.perceiver.policy(self.settings(IdentificationConfig)),
+                policy=self.perceiver.policy(config, catalogue.gallery)[0],
                 laps=laps,
             )
         except (FrameError, MessageError) as e:
@@ -216,6 +208,18 @@ class IdentificationNode(PerceptionNode):
             self._tote.publish(messages.identifications(item.msg.header, boxes, ids, found))
         self.finished(laps, frame.stamp_ns)
 
+    def _note_pick(self, pick: Pick) -> None:
+        """What is taken out of the manifest because of this pick must not change its name."""
+        if self._gallery is not None:
+            self._sights[pick.pick_id] = self._gallery.sight()
+
+    def _seen_by(self, pick: Pick) -> Catalogue:
+        assert self._gallery is not None
+        sight = self._sights.get(pick.pick_id) or self._gallery.sight()
+        if sight.waiting:
+            self.stats.count("pick_before_manifest_update")
+        return sight.catalogue
+
     def _take_case(self, case: Case[Arrival]) -> None:
         if self.enabled:
             self.box.keep(case)
@@ -224,17 +228,19 @@ class IdentificationNode(PerceptionNode):
 
     def _name_pick(self, case: Case[Arrival]) -> None:
         assert self.perceiver is not None
-        assert self._catalogue is not None
+        assert self._gallery is not None
         assert self._desk is not None
         laps, pick = Laps(), case.pick
+        catalogue = self._seen_by(pick)
         try:
+            config = self.settings(IdentificationConfig)
             with laps.stage("decode"):
                 views = [self._pre_pick(pick), *self._desk.pick_views(case)]
             answer = self.perceiver.identify_pick(
                 views,
-                catalogue=self._catalogue,
+                catalogue=catalogue,
                 container=pick.container,
-                policy=self.perceiver.policy(self.settings(IdentificationConfig)),
+                policy=self.perceiver.policy(config, catalogue.gallery)[0],
                 quality=self.settings(PickConfig),
                 laps=laps,
             )
@@ -249,7 +255,8 @@ class IdentificationNode(PerceptionNode):
         with laps.stage("publish"):
             self._answer(pick, answer)
         self.finished(laps, pick.stamp_ns)
-        self.last = {**self.last, **{f"{name}_ms": ms for name, ms in laps.ms.items()}}
+        times = {f"{name}_ms": ms for name, ms in laps.ms.items()}
+        self.last = {**self.last, "gallery_generation": catalogue.gallery.generation, **times}
         self.publish_diagnostics()
 
     def _pre_pick(self, pick: Pick) -> PickView:
@@ -264,6 +271,7 @@ class IdentificationNode(PerceptionNode):
             return PickView("image", None, e.what)
 
     def _answer(self, pick: Pick, answer: Identification) -> None:
+        self._sights.pop(pick.pick_id, None)
         self._picks.publish(messages.pick_answer(pick, answer.ranked))
         self.stats.count(f"pick_{answer.decision}")
         name, score = answer.ranked[0]
@@ -272,44 +280,14 @@ class IdentificationNode(PerceptionNode):
         self.last = {"pick": pick.pick_id, "identification": text}
         self.get_logger().info(text)
 
-    # Manifest and gallery.
-
-    def _on_reload(self, request: Trigger.Request, response: Trigger.Response) -> Any:
-        response.success, response.message = self._reload()
+    async def _on_reload(self, request: Trigger.Request, response: Trigger.Response) -> Any:
+        desk = self._gallery
+        if desk is None:
+            response.success = False
+            response.message = "the node is not configured: nothing to reload"
+        else:
+            response.success, response.message = await desk.reload()
         return response
-
-    def _watch(self) -> None:
-        if self.perceiver is None or not self.get_parameter("watch").value:
-            return
-        if _mtimes(self.settings(IdentificationConfig)) != self._files:
-            self._reload()
-
-    def _reload(self) -> tuple[bool, str]:
-        if self.perceiver is None:
-            return False, "the node is not configured: nothing to reload"
-        try:
-            self.load(self.perceiver)
-        except RobollmError as e:
-            self.stats.count("reload_failed")
-            self.get_logger().error(f"reload failed, the old manifest stays in use: {e}")
-            return False, f"the old manifest stays in use: {e}"
-        self.stats.count("reloads")
-        loaded = self._catalogue
-        return True, f"{len(loaded.manifests.containers) if loaded else 0} containers loaded"
-
-
-def _mtimes(config: IdentificationConfig) -> tuple[tuple[str, int], ...]:
-    manifest = Path(config.manifest)
-    gallery = Path(config.gallery) if config.gallery else manifest.parent / "gallery"
-    files = (manifest, gallery / "gallery.json")
-    return tuple((str(f), _mtime(f)) for f in files)
-
-
-def _mtime(file: Path) -> int:
-    try:
-        return file.stat().st_mtime_ns
-    except OSError:  # gone for a moment, while somebody replaces it
-        return 0
 
 
 def main(args: list[str] | None = None) -> None:

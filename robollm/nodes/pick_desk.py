@@ -13,7 +13,7 @@ from std_msgs.msg import String
 from vision_msgs.msg import Detection2D
 
 from robollm.core.errors import FrameError, MessageError
-from robollm.core.picks import UNCLAIMED, Case, PickBook
+from robollm.core.picks import UNCLAIMED, Case, Pick, PickBook
 from robollm.core.settings import PickConfig, view_regions, view_topics
 from robollm.nodes import messages, qos
 from robollm.runtime.arrival import Arrival
@@ -35,6 +35,7 @@ class PickDesk:
     Args:
         node: the node that owns the subscriptions.
         on_case: called once per pick, in the executor's thread.
+        on_pick: called when a pick was announced, before its case can be handed over.
         on_container: listen to `container`, too, and call this when the id has changed.
     """
 
@@ -43,10 +44,12 @@ class PickDesk:
         node: PerceptionNode,
         *,
         on_case: Callable[[Case[Arrival]], None],
+        on_pick: Callable[[Pick], None] = lambda pick: None,
         on_container: Callable[[], None] | None = None,
     ) -> None:
         self._node = node
         self._on_case = on_case
+        self._on_pick = on_pick
         self._config = node.settings(PickConfig)
         self._regions = view_regions(self._config)
         self.views = tuple(view_topics(self._config))
@@ -141,10 +144,12 @@ class PickDesk:
 
     def _take_pick(self, msg: Detection2D) -> None:
         try:
-            self._book.open(messages.to_pick(msg, self.container), time.monotonic())
+            pick = messages.to_pick(msg, self.container)
+            self._book.open(pick, time.monotonic())
         except MessageError as e:
             self._node.refuse("pick", e)
             return
+        self._on_pick(pick)
         self._node.stats.count("picks")
         self._hand_over()
 

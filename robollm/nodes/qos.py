@@ -20,6 +20,9 @@ IMAGES = QoSProfile(
 RESULTS = QoSProfile(  # deep: while models load, no pick and no verdict may fall out
     depth=100, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.VOLATILE
 )
+UPDATES = QoSProfile(  # a whole shift's manifests, sent in one go
+    depth=1000, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.VOLATILE
+)
 LATCHED = QoSProfile(
     depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL
 )

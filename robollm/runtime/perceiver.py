@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from robollm.core.decide import Identification, IdentificationPolicy, decide
+from robollm.core.decide import Identification, IdentificationPolicy
 from robollm.core.defects import Verdict, ViewEvidence
 from robollm.core.defects import fuse as fuse_views
 from robollm.core.detections import Detections
@@ -21,15 +20,16 @@ from robollm.runtime.backbone import SharedBackbone
 from robollm.runtime.bundle import Bundle, load_bundle
 from robollm.runtime.crops import CropFeatures
 from robollm.runtime.heads import Embedder, Inspector, Pooler
+from robollm.runtime.naming import Naming
 from robollm.runtime.pick_views import PickView, evidence_of, usable
 from robollm.runtime.pixels import Region, refuse_huge
+from robollm.runtime.policy import Calibrated
 from robollm.runtime.precision import place_for
 from robollm.runtime.segmenter import Segmenter
 from robollm.runtime.timing import Laps
 
 __all__ = ["Perceiver", "PickView"]
 
-CANDIDATES = 100  # products that share the probability of an answer
 WARM_BATCHES = (1, 2, 3)  # views of a pick
 
 
@@ -45,8 +45,8 @@ class Perceiver:
         precision: the variant that runs; never "auto".
         backbone: what all tasks share.
         fused_views: views that the fusion head joins, by our names; empty: any, by their mean.
-        left_out: view -> how often it came for a pick and was not looked at, because the bundle's
-            fusion head doesn't know it.
+        left_out: see `Naming`.
+        naming: what identification is made of.
 
     Raises:
         ModelFileError: if the bundle is missing, damaged, foreign or untrained without leave, or
@@ -68,8 +68,9 @@ class Perceiver:
         self._segmenter = Segmenter(self.bundle, place, config.proposals)
         self._embedder = Embedder(self.bundle, place)
         self._inspector = Inspector(self.bundle, place)
-        self.fused_views = self._embedder.views
-        self.left_out: Counter[str] = Counter()
+        self.naming = Naming(self.bundle, self._features, self._embedder, config.max_image_side)
+        self.fused_views = self.naming.fused_views
+        self.left_out = self.naming.left_out
 
     @property
     def where(self) -> dict[str, str]:
@@ -211,15 +212,42 @@ class Perceiver:
         with laps.stage("heads"):
             return self._embedder.run(named), self._inspector.run(judged)
 
-    def policy(self, config: IdentificationConfig) -> IdentificationPolicy:
-        """The bundle's identification thresholds with the user's changes on top."""
-        t = self.bundle.thresholds
-        return IdentificationPolicy(
-            accept=t.accept if config.accept < -1 else config.accept,
-            margin=t.margin if config.margin < 0 else config.margin,
-            temperature=t.id_temperature,
-            top_k=config.top_k,
-        )
+    def embed_views(
+        self, views: Mapping[str, Region], *, view_fusion: str = "fused", laps: Laps | None = None
+    ) -> NDArray[np.float32]:
+        """The query of one object, from several pictures of it.
+
+        Args:
+            views: name of a view -> where it shows the object, at least one; if the bundle joins
+                certain views (`fused_views`) and these are fused, all among them.
+            view_fusion: "fused": one query of all; "max": one each.
+            laps: takes the stage times.
+
+        Returns:
+            (D,) float32 if fused, else (V, D); unit length.
+
+        Raises:
+            FrameError: for a region outside its image, or an image that is too large.
+            InferenceError: if a model fails.
+        """
+        return self.naming.embed_views(views, view_fusion=view_fusion, laps=laps)
+
+    def policy(
+        self, config: IdentificationConfig, gallery: Calibrated
+    ) -> tuple[IdentificationPolicy, str]:
+        """The identification thresholds in use, and where they come from.
+
+        A parameter that is set comes first, then the calibration that the gallery keeps for this
+        bundle and this way to compare, then the bundle's own numbers.
+
+        Args:
+            config: the user's settings.
+            gallery: the gallery that will be searched.
+
+        Returns:
+            The policy, and a text for people: what is used, and why a calibration is not.
+        """
+        return self.naming.policy(config, gallery)
 
     def defect_thresholds(self, config: DefectConfig) -> dict[str, float]:
         """The bundle's defect thresholds with the user's changes on top."""
@@ -239,7 +267,11 @@ class Perceiver:
         policy: IdentificationPolicy,
         laps: Laps | None = None,
     ) -> list[Identification]:
-        """Name every instance of a tote image.
+        """Name every instance of a tote image, out of the manifest.
+
+        The rest of the gallery is not searched: that is a search of the whole for every instance
+        of every frame, on one occluded picture, with thresholds that were calibrated on picks. The
+        pick, on all its views, tells what doesn't belong into the container.
 
         Args:
             frame: the tote image.
@@ -253,21 +285,7 @@ class Perceiver:
             FrameError: for a box outside the image.
             InferenceError: if a model fails.
         """
-        allow, reason = catalogue.allowed(container)
-        if allow is None:
-            return [Identification.nothing(reason) for _ in boxes]
-        if not boxes:
-            return []
-        laps = laps or Laps()
-        regions = [Region(frame, b) for b in boxes]
-        features = self._features.of_totes(regions, laps, "identification")
-        with laps.stage("heads"):
-            queries = self._embedder.queries(features)
-        with laps.stage("search"):
-            return [
-                decide(catalogue.gallery.search(q, CANDIDATES, allow), policy, views=("image",))
-                for q in queries
-            ]
+        return self.naming.of_instances(frame, boxes, catalogue, container, policy, laps or Laps())
 
     def identify_pick(
         self,
@@ -281,6 +299,9 @@ class Perceiver:
     ) -> Identification:
         """Name the picked product from its pre-pick crop and whatever post-pick views came.
 
+        If nothing in the manifest is near enough and the policy has thresholds for it, the rest of
+        the gallery is searched, too. A search that fails leaves `unknown`.
+
         Args:
             views: the pre-pick crop (named "image") and the expected post-pick views.
             catalogue: gallery and manifests.
@@ -292,26 +313,7 @@ class Perceiver:
         Raises:
             InferenceError: if a model fails.
         """
-        allow, reason = catalogue.allowed(container)
-        if allow is None:
-            return Identification.nothing(reason)
-        seen, lost = usable(views, quality, max_side=self.config.max_image_side)
-        known = self.fused_views
-        for name in [n for n in seen if known and n not in known]:
-            self.left_out[name] += 1
-            del seen[name]
-            lost[name] = f"is not among {', '.join(known)}, which the bundle joins"
-        if not seen:
-            return Identification.nothing(
-                "no view to look at: " + "; ".join(f"{n} {r}" for n, r in lost.items())
-            )
-        laps = laps or Laps()
-        features = self._features.of_crops(list(seen.values()), laps, "identification")
-        with laps.stage("heads"):
-            query = self._embedder.join(features, tuple(seen))
-        with laps.stage("search"):
-            matches = catalogue.gallery.search(query, CANDIDATES, allow)
-            return decide(matches, policy, views=tuple(seen))
+        return self.naming.of_pick(views, catalogue, container, policy, quality, laps or Laps())
 
     def inspect_pick(
         self,

@@ -12,7 +12,6 @@ import pytest
 
 from robollm import __version__
 from robollm.core.masks import decode_rle
-from robollm.gallery.store import open_gallery
 from robollm.runtime.bundle import load_bundle
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -160,7 +159,7 @@ def test_the_drawing_bears_the_mark_of_random_weights(robollm, tote, sketch_bund
     assert picture.shape[0] > 360, "the banner is above the picture"
 
 
-# bundle, gallery, sketch-bundle, demo-data
+# bundle, sketch-bundle, demo-data
 
 
 def test_a_bundle_is_shown_with_a_warning_when_untrained(robollm, sketch_bundle):
@@ -188,31 +187,6 @@ def test_the_variants_of_a_bundle_are_shown_with_what_they_lose(robollm, sketch_
     assert got["bf16"]["mbytes"] == got["fp32"]["mbytes"]
     assert got["int8"]["own_graphs"] == {"backbone": "defects.onnx"}
     assert got["int8"]["mbytes"] < got["fp32"]["mbytes"]
-
-
-def test_a_gallery_is_built_and_summed_up(robollm, demo, sketch_bundle, tmp_path):
-    images = tmp_path / "images"
-    for name in ("A", "B"):
-        (images / name).mkdir(parents=True)
-    (images / "A" / "1.jpg").write_bytes(next(demo.references.glob("*/1.jpg")).read_bytes())
-    (images / "A" / "2.jpg").write_bytes(b"broken")
-    done = robollm(
-        "gallery", "build", "--images", images, "--out", tmp_path / "gallery",
-        "--bundle", sketch_bundle, "--allow-untrained",
-    )  # fmt: skip
-    assert done.code == 0
-    card = json.loads(done.out)
-    bundle = load_bundle(sketch_bundle, allow_untrained=True)
-    assert card == {
-        "gallery": str(tmp_path / "gallery"), "products": 1, "images": 1, "bad_images": 1,
-        "products_without_image": 1, "bundle": bundle.title,
-    }  # fmt: skip
-    assert "2.jpg" in done.err
-    assert "product left out: B" in done.err
-    opened = open_gallery(
-        tmp_path / "gallery", embedding_sha256=bundle.embedding_sha256, bundle=bundle.title
-    )
-    assert set(opened.products) == {"A"}
 
 
 @pytest.mark.parametrize(

@@ -222,9 +222,7 @@ def test_a_detector_that_finds_nothing_was_not_compared(
 def test_judging_on_a_part_takes_a_part(exported: Exported) -> None:
     data = SplitData(collect(exported.runs), exported.data, "test", totes=1, picks=4)
     assert data.sizes == {"segmentation": 1, "identification": 4, "defects": 4}
-    verdict = Judge(data, collect(exported.runs)).measure(
-        trial.Served(RuntimeConfig(bundle=str(exported.bundle), precision="fp32", threads=1)), "x"
-    )
+    verdict = Judge(data, collect(exported.runs)).measure(served(exported.bundle), "x")
     assert verdict.samples == data.sizes
 
 

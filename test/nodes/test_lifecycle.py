@@ -80,7 +80,7 @@ def test_ten_times_down_and_up_again_leaves_every_node_as_it_was(make_cell):
 
 
 ROUNDS = """
-import ctypes, gc, json, sys
+import ctypes, gc, json, sys, threading
 import rclpy
 from rclpy.parameter import Parameter
 from robollm.nodes.health import rss_mb
@@ -92,6 +92,7 @@ for n in range(26):
     for step in ("configure", "activate", "deactivate", "cleanup"):
         for node in nodes:
             assert getattr(node, f"trigger_{step}")().name == "SUCCESS", step
+    assert threading.active_count() == 1, threading.enumerate()
     if n % 5 == 0:
         gc.collect()
         ctypes.CDLL(None).malloc_trim(0)

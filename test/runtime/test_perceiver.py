@@ -10,7 +10,7 @@ import pytest
 from robollm.core.errors import FrameError, InferenceError
 from robollm.core.frame import Frame
 from robollm.core.letterbox import Letterbox
-from robollm.core.settings import DefectConfig, IdentificationConfig, RuntimeConfig
+from robollm.core.settings import DefectConfig, RuntimeConfig
 from robollm.runtime import overlay
 from robollm.runtime.backbone import Features, usual_batch
 from robollm.runtime.heads import Embedder, Inspector
@@ -196,10 +196,6 @@ def test_the_number_of_crops_in_a_run_is_the_users_or_the_providers(perceiver, s
 
 def test_the_bundles_thresholds_hold_until_the_user_sets_others(perceiver):
     t = perceiver.bundle.thresholds
-    usual = perceiver.policy(IdentificationConfig())
-    assert (usual.accept, usual.margin, usual.temperature) == (t.accept, t.margin, t.id_temperature)
-    mine = perceiver.policy(IdentificationConfig(accept=-1.0, margin=0.0, top_k=3))
-    assert (mine.accept, mine.margin, mine.top_k) == (-1.0, 0.0, 3)
     assert perceiver.defect_thresholds(DefectConfig()) == dict(t.defects)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from robollm.core.decide import UNKNOWN, IdentificationPolicy
-from robollm.core.errors import FrameError, ModelFileError
+from robollm.core.errors import FrameError, InferenceError, ModelFileError
 from robollm.core.frame import Frame
 from robollm.core.fuse import arrange, mean_embedding, our_views
 from robollm.core.settings import PickConfig, RuntimeConfig
@@ -125,21 +125,25 @@ def catalogue(joined, tmp_path_factory):
     return catalogue_for(joined, tmp_path_factory.mktemp("station"))
 
 
-def asked(perceiver, catalogue, *views):
-    """What a pick's query vector is, seen through the gallery: the answer and the query."""
+def asked(perceiver, catalogue, *views, policy=EASY):
+    """What a pick's query vectors are, seen through the gallery: the answer and the queries."""
     queries = []
     gallery = catalogue.gallery
 
     class Listens:
         products = gallery.products
 
-        def search(self, query, k, allow):
+        def search(self, query, k, allow, *, exclude):
             queries.append(query)
-            return gallery.search(query, k, allow)
+            return gallery.search(query, k, allow, exclude=exclude)
+
+        def search_views(self, views, k, allow, *, exclude):
+            queries.append(views)
+            return gallery.search_views(views, k, allow, exclude=exclude)
 
     answer = perceiver.identify_pick(
         views, catalogue=replace(catalogue, gallery=Listens()), container="tote-A",
-        policy=EASY, quality=PickConfig(),
+        policy=policy, quality=PickConfig(),
     )  # fmt: skip
     return answer, queries
 
@@ -191,6 +195,18 @@ def test_an_instance_takes_the_place_of_the_pre_pick_view_wherever_that_is(joine
         np.testing.assert_allclose(query, embedder.join(alone, ("image",)), atol=1e-6)
 
 
+def test_an_embedding_that_is_no_number_is_the_models_failure(joined, catalogue, tote, monkeypatch):
+    nothing = np.full((1, joined.bundle.embedding_dim), np.nan, np.float32)
+    monkeypatch.setattr(joined._embedder, "join", lambda *_: nothing[0])
+    monkeypatch.setattr(joined._embedder, "queries", lambda _: nothing)
+    with pytest.raises(InferenceError, match="not finite"):
+        asked(joined, catalogue, PickView("image", Region(picture(1))))
+    with pytest.raises(InferenceError, match="not finite"):
+        joined.identify_instances(
+            tote, [(20, 15, 110, 95)], catalogue=catalogue, container="tote-A", policy=EASY
+        )
+
+
 def test_references_are_single_pictures(joined, catalogue):
     one = Region(picture(3))
     (reference,) = joined.embed([one])
@@ -204,6 +220,35 @@ def test_without_a_fusion_head_the_query_is_the_mean_of_the_views(perceiver, tmp
     _, (query,) = asked(perceiver, mine, *views)
     want = mean_embedding(perceiver.embed([v.region for v in views]))
     np.testing.assert_allclose(query, want, atol=1e-6)
+
+
+def test_the_public_query_is_the_one_that_a_pick_is_asked_for_by(joined, catalogue):
+    regions = {n: Region(picture(i)) for i, n in enumerate(("image", "tote_wall"), start=1)}
+    _, (query,) = asked(joined, catalogue, *(PickView(n, r) for n, r in regions.items()))
+    np.testing.assert_allclose(joined.embed_views(regions), query, atol=1e-6)
+
+
+def test_views_that_are_not_fused_are_embedded_as_references_are_whatever_their_name(
+    joined, catalogue
+):
+    regions = {n: Region(picture(i)) for i, n in enumerate(("image", "top"), start=1)}
+    each = replace(EASY, view_fusion="max")
+    views = [PickView(n, r) for n, r in regions.items()]
+    answer, (queries,) = asked(joined, catalogue, *views, policy=each)
+    assert answer.views == ("image", "top")
+    np.testing.assert_allclose(queries, joined.embed(list(regions.values())), atol=1e-6)
+    np.testing.assert_allclose(joined.embed_views(regions, view_fusion="max"), queries, atol=1e-6)
+
+
+def test_an_instance_that_is_not_fused_is_a_reference_like_any_other(joined, catalogue, tote):
+    box = (20.0, 15.0, 110.0, 95.0)
+    each = replace(EASY, view_fusion="max", top_k=1)
+    (answer,) = joined.identify_instances(
+        tote, [box], catalogue=catalogue, container="tote-A", policy=each
+    )
+    (query,) = joined.embed([Region(tote, box)])
+    (best,) = catalogue.gallery.search(query, 1, catalogue.manifests.containers["tote-A"])
+    assert answer.ranked[0][0] == best.product_id
 
 
 # sequences
