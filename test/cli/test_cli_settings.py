@@ -9,25 +9,39 @@ import click
 import pytest
 import yaml
 
-from robollm.cli import gallery, segment
+from robollm.cli import segment
+from robollm.cli.gallery import add, build, calibrate, search
 from robollm.cli.generate import DOCS, YAML, render_docs, render_yaml
 from robollm.cli.main import VERBS, app
 from robollm.cli.options import take
 from robollm.core.config import from_mapping, options
 from robollm.core.errors import ConfigError
-from robollm.core.settings import NODE_SETTINGS, PickConfig, RuntimeConfig, SegmentationConfig
+from robollm.core.settings import (
+    NODE_SETTINGS,
+    IdentificationConfig,
+    PickConfig,
+    RuntimeConfig,
+    SegmentationConfig,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = {
     "segment": (segment.command, (RuntimeConfig, SegmentationConfig)),
-    "gallery build": (gallery.build, (RuntimeConfig,)),
+    "gallery build": (build.command, (RuntimeConfig,)),
+    "gallery add": (add.command, (RuntimeConfig,)),
+    "gallery search": (search.command, (RuntimeConfig, IdentificationConfig)),
+    "gallery calibrate": (calibrate.command, (RuntimeConfig,)),
+}
+NOT_ITS = {  # settings of a node that its command has no use for
+    "segment": {"overlay"},  # it has --draw
+    "gallery search": {"gallery", "watch", "watch_period_s", "frame_history"},
 }
 PAIRS = [
     pytest.param(command, o, id=f"{name} {o.name}")
     for name, (command, kinds) in COMMANDS.items()
     for kind in kinds
     for o in options(kind)
-    if o.name != "overlay"  # a node's; the command has --draw
+    if o.name not in NOT_ITS.get(name, ())
 ]
 SECTIONS = {"/**": tuple(dict.fromkeys(k for kinds in NODE_SETTINGS.values() for k in kinds))}
 
