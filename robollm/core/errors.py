@@ -73,7 +73,7 @@ class GalleryError(RobollmError):
     """A gallery is missing, damaged, or was made with another bundle."""
 
 
-class GalleryBusy(GalleryError):
+class GalleryBusyError(GalleryError):
     """Another process writes to the gallery, and did not end in the time that was waited."""
 
 

@@ -115,8 +115,8 @@ def report(
         is named; false_accept (strangers that are identified), false_not_in_manifest (strangers
         of no gallery that are named), wrong_product (known ones that are identified as another),
         each with at_most; false_reject (share of known ones that are not identified as anything),
-        found_foreign (share of foreign ones that are named rightly), right_of_identified (by the mixture), and
-        reliability.
+        found_foreign (share of foreign ones that are named rightly), right_of_identified (by the
+        mixture), and reliability.
     """
     far = mixture.strangers * mixture.foreign
     weight = {"known": 1 - mixture.strangers, "foreign": far, "strange": mixture.strangers - far}

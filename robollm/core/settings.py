@@ -203,7 +203,8 @@ class IdentificationConfig:
     )
     accept: float = option(
         -2.0,
-        "a best cosine at or below this is unknown; -2: the gallery's calibration, else the bundle's",
+        "a best cosine at or below this is unknown; -2: the gallery's calibration, else the "
+        "bundle's",
         low=-2,
         high=1,
         live=True,

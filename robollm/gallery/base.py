@@ -131,7 +131,7 @@ class ExactGallery:
         exclude: AbstractSet[str] | None = None,
     ) -> list[Match]:
         """See `Gallery`."""
-        check_query(query, self.dim)
+        query = as_query(query, self.dim)
         best: dict[str, float] = {}
         for product, cosine in zip(self._ids, np.clip(dots(self._unit, query), -1, 1), strict=True):
             if (allow is None or product in allow) and (exclude is None or product not in exclude):
@@ -147,7 +147,7 @@ class ExactGallery:
         exclude: AbstractSet[str] | None = None,
     ) -> list[list[Match]]:
         """See `Gallery`."""
-        check_queries(queries, self.dim)
+        queries = as_queries(queries, self.dim)
         return [self.search(q, k, allow, exclude=exclude) for q in queries]
 
     def search_views(
@@ -213,19 +213,40 @@ def check_vectors(product_ids: Sequence[str], vectors: NDArray[np.float32]) -> N
     return np.ascontiguousarray(vectors / length, np.float32)
 
 
-def check_query(query: NDArray[np.float32], dim: int) -> None:
-    """Raise `GalleryError` unless `query` is a finite vector of length `dim`."""
-    if query.shape != (dim,) or not np.isfinite(query).all():
-        raise GalleryError(
-            f"query is {query.shape}, want ({dim},) and finite",
-            fix="embed the query with the bundle that made the gallery",
-        )
+def as_query(query: NDArray[np.floating], dim: int) -> NDArray[np.float32]:
+    """A query as (`dim`,) float32.
+
+    Raises:
+        GalleryError: see `as_queries`.
+    """
+    if query.shape != (dim,):
+        raise _no_query(query.shape, f"({dim},)")
+    row: NDArray[np.float32] = _in_float32(query[None], f"({dim},)")[0]
+    return row
 
 
-def check_queries(queries: NDArray[np.float32], dim: int) -> None:
-    """Raise `GalleryError` unless `queries` are (Q, `dim`) and finite."""
-    if queries.ndim != 2 or queries.shape[1] != dim or not np.isfinite(queries).all():
-        raise GalleryError(
-            f"queries are {queries.shape}, want (Q, {dim}) and finite",
-            fix="embed the queries with the bundle that made the gallery",
-        )
+def as_queries(queries: NDArray[np.floating], dim: int) -> NDArray[np.float32]:
+    """Queries as (Q, `dim`) float32, contiguous.
+
+    Raises:
+        GalleryError: if they have another shape or are not finite, as float32.
+    """
+    if queries.ndim != 2 or queries.shape[1] != dim:
+        raise _no_query(queries.shape, f"(Q, {dim})")
+    return _in_float32(queries, f"(Q, {dim})")
+
+
+def _in_float32(queries: NDArray[np.floating], want: str) -> NDArray[np.float32]:
+    if queries.dtype != np.float32:
+        with np.errstate(over="ignore"):  # infinite then, and refused
+            queries = queries.astype(np.float32)
+    if not np.isfinite(queries).all():
+        raise _no_query(queries.shape, want)
+    return np.ascontiguousarray(queries)
+
+
+def _no_query(found: tuple[int, ...], want: str) -> GalleryError:
+    return GalleryError(
+        f"query is {found}, want {want} and finite",
+        fix="embed the query with the bundle that made the gallery",
+    )

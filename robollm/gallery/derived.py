@@ -32,6 +32,7 @@ _FORMAT = 1
 _SAMPLES = 256
 _CHUNK = 1 << 24
 _TUNE = "robollm gallery tune"
+_DAMAGED = f"the index is damaged and left out; run {_TUNE}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -132,6 +133,7 @@ def save(
             keep("centroids", centroids.rows.tofile)
             keep("numbers", centroids.numbers.tofile)
             keep("signatures", centroids.signatures.tofile)
+        card["crc32"] = _sum(card)
         part = place / f".{score}-{stamp}.json"
         with part.open("w") as f:
             json.dump(card, f, indent=1)
@@ -162,11 +164,14 @@ def load(folder: Path, score: str, rows: Rows) -> Derived:
         card = json.loads((folder / FOLDER / f"{score}.json").read_bytes())
         if card["format_version"] != _FORMAT:
             return Derived(why=f"the index was made by another version; run {_TUNE}")
+        if card.pop("crc32") != _sum(card):
+            return Derived(why=_DAMAGED)
         return _load(folder / FOLDER, score, rows, card)
     except FileNotFoundError:
         return Derived(why=f"no index; {_TUNE} makes one")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return Derived(why=f"the index is damaged and left out; run {_TUNE}")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError):
+        # RuntimeError: FAISS can't read a file that another version of it wrote.
+        return Derived(why=_DAMAGED)
 
 
 def _load(place: Path, score: str, rows: Rows, card: Mapping[str, Any]) -> Derived:
@@ -192,19 +197,19 @@ def _load(place: Path, score: str, rows: Rows, card: Mapping[str, Any]) -> Deriv
         base = _mapped(paths["centroids"], np.dtype(np.float16), dim)
         marks = np.fromfile(paths["signatures"], np.uint64)
         if not len(numbers) == len(base) == len(marks):
-            return Derived(why=f"the index is damaged and left out; run {_TUNE}")
+            return Derived(why=_DAMAGED)
         centroids = Centroids(base, numbers, marks)
     graph, codes = None, None
     if "graph" in paths:
         graph = read_graph(paths["graph"], base[: card["rows"]], card["ef"])
         if graph is None:
-            return Derived(why=f"the index is damaged and left out; run {_TUNE}")
+            return Derived(why=_DAMAGED)
     elif "codes" in paths:
         values = _mapped(paths["codes"], np.dtype(np.uint8), dim)
         scale = np.fromfile(paths["scale"], np.float32)
         codes = Codes(values, scale, card["residual"], card["reach"])
         if len(values) > len(base) or len(scale) != dim:
-            return Derived(why=f"the index is damaged and left out; run {_TUNE}")
+            return Derived(why=_DAMAGED)
     return Derived(graph, codes, centroids)
 
 
@@ -218,6 +223,11 @@ def _sample(vectors: NDArray[np.float16], slots: int) -> int:
     """A checksum of some of the first vectors: another gallery's file may have the same name."""
     rows = np.unique(np.linspace(0, max(0, slots - 1), _SAMPLES, dtype=np.int64))
     return zlib.crc32(vectors[rows].tobytes()) if slots else 0
+
+
+def _sum(card: Mapping[str, Any]) -> int:
+    """A checksum of a card: a bound in it that is too small would make exact search miss."""
+    return zlib.crc32(json.dumps(card, sort_keys=True).encode())
 
 
 def _crc(file: Path) -> int:

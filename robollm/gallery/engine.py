@@ -98,11 +98,13 @@ class Engine:
     references: Plane
 
     @classmethod
-    def of(cls, folder: Path, rows: Rows, numbered: Numbered, asked: SearchPlan) -> Engine:
+    def of(
+        cls, folder: Path, rows: Rows, numbered: Numbered, asked: SearchPlan, *, strict: bool
+    ) -> Engine:
         """Read G/index and make what is missing.
 
         Raises:
-            GalleryError: if approximate search was asked for and can't be.
+            GalleryError: if `strict`, and approximate search was asked for and can't be.
         """
         score = asked.product_score
         derived = load(folder, score, rows)
@@ -115,7 +117,7 @@ class Engine:
                 derived = Derived(why=why)
                 kept = all_centroids(plane, len(numbered.names))
             plane = kept
-        if asked.whole == "approximate" and derived.graph is None:
+        if strict and asked.whole == "approximate" and derived.graph is None:
             raise GalleryError(
                 f"gallery {str(folder)!r} can't be searched approximately: "
                 + (derived.why or "tune chose an exact index for it"),
@@ -158,13 +160,20 @@ class Engine:
         if self.derived.codes is not None:
             n = len(self.derived.codes)
             return f"exact: {n:,} {what} by 8-bit codes, re-scored in fp16, the others in fp16"
-        why = f" ({self.derived.why})" if self.derived.why and self.asked.whole == "auto" else ""
+        why = f" ({self.derived.why})" if self.derived.why and self.asked.whole != "exact" else ""
         return f"exact: {plane.living:,} {what} in fp16{why}"
+
+    @property
+    def degraded(self) -> bool:
+        """Approximate search was asked for, and its index is of a state that is no more."""
+        return self.asked.whole == "approximate" and self.whole is self.exact
 
     @property
     def advice(self) -> str:
         """What would make search faster or the folder smaller; empty: nothing."""
         said = []
+        if self.degraded:
+            said.append("searched exactly, not approximately as asked for: robollm gallery tune")
         covered = self.derived.graph or self.derived.codes
         plane = self.whole.plane
         if covered is not None and len(plane) - len(covered) > STALE_SHARE * len(plane):

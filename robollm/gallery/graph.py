@@ -10,7 +10,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from robollm.gallery.scan import Codes, Found, everything, faiss, for_all, selecting, view
+from robollm.gallery.halves import to_float32
+from robollm.gallery.scan import (
+    Codes,
+    Found,
+    everything,
+    faiss,
+    for_all,
+    one_thread,
+    selecting,
+    view,
+)
 
 _STEP = 4096
 
@@ -37,11 +47,10 @@ class Graph:
         assert index.ntotal == len(vectors)
         self.stop = len(vectors)
         self.ef = ef
-        self._storage = view(Codes(vectors))  # the index points at it, and it at the vectors
-        self._vectors = vectors
+        self._vectors = vectors  # they must outlive the index
         self._index = index
-        index.own_fields = False
-        index.storage = self._storage
+        index.own_fields = True  # SWIG gives the view away: the index deletes it
+        index.storage = view(Codes(vectors))
 
     def __len__(self) -> int:
         return self.stop
@@ -67,12 +76,19 @@ class Graph:
         n = max(n // _CLOSER, 16)
         params = selecting(allowed, efSearch=max(self.ef, n))
         asked = np.ascontiguousarray(queries, np.float32)
-        _, rows = self._index.search(asked, n, params=params)
+        with one_thread(len(queries) == 1):
+            _, rows = self._index.search(asked, n, params=params)
         return [Found(row[row >= 0], -np.inf, False) for row in rows]
 
     def write(self, file: Path) -> None:
-        """Write the links."""
-        faiss().write_index(self._index, str(file), faiss().IO_FLAG_SKIP_STORAGE)
+        """Write the links.
+
+        Raises:
+            OSError: if the disk is full, or the file can't be written.
+        """
+        # FAISS, writing itself, doesn't notice if the disk is full in the last moment.
+        lib = faiss()
+        file.write_bytes(lib.serialize_index(self._index, lib.IO_FLAG_SKIP_STORAGE).data)
 
 
 def build_graph(
@@ -98,7 +114,7 @@ def build_graph(
     index.is_trained = True
     index.hnsw.efConstruction = ef_construction
     for start in range(0, len(vectors), _STEP):
-        index.add(vectors[start : start + _STEP].astype(np.float32))
+        index.add(to_float32(vectors[start : start + _STEP]))
         progress(min(start + _STEP, len(vectors)), len(vectors))
     copied = index.storage
     graph = Graph(index, vectors, ef)

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from robollm.core.errors import GalleryBusy, GalleryError, ManifestError, RobollmError
+from robollm.core.errors import GalleryBusyError, GalleryError, ManifestError, RobollmError
 from robollm.gallery.catalogue import Catalogue, CatalogueSource
 from robollm.gallery.store import open_writer
 from robollm.gallery.updates import ManifestUpdate, read_update
@@ -223,7 +223,11 @@ class Keeper:
                     if writer is not None:
                         writer.rollback()
                     waited_s = time.monotonic() - job.arrived_s
-                    if isinstance(e, GalleryBusy) and waited_s < PATIENCE_S and not self._closed:
+                    if (
+                        isinstance(e, GalleryBusyError)
+                        and waited_s < PATIENCE_S
+                        and not self._closed
+                    ):
                         break
                     done.append((job, e))
                 # A sight ends here: what came after it is not in it.

@@ -13,7 +13,7 @@ import sys
 from datetime import datetime, timezone
 from pathlib import Path
 
-from robollm.core.errors import GalleryBusy
+from robollm.core.errors import GalleryBusyError
 from robollm.gallery.schema import damaged, ours
 
 WRITER = "writer.json"
@@ -34,7 +34,7 @@ def begin(conn: sqlite3.Connection, folder: Path, wait_s: float) -> None:
         wait_s: how long to wait.
 
     Raises:
-        GalleryBusy: if another process still writes then: it is named.
+        GalleryBusyError: if another process still writes then: it is named.
     """
     conn.execute(f"PRAGMA busy_timeout={round(wait_s * 1000)}")
     with ours(folder, "write to"):
@@ -43,7 +43,7 @@ def begin(conn: sqlite3.Connection, folder: Path, wait_s: float) -> None:
         except sqlite3.OperationalError as e:
             if "locked" not in str(e):
                 raise
-            raise GalleryBusy(
+            raise GalleryBusyError(
                 f"gallery {str(folder)!r} is being written by {_holder(folder)}; "
                 f"waited {wait_s:g} s",
                 fix="wait until it is done, or end it; nothing that it committed is lost then",

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robollm.gallery.base import dots
+from robollm.gallery.halves import to_float32
 
 _BLOCK = 8192
 _HASH = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio: spreads consecutive numbers
@@ -62,7 +63,7 @@ class Plane:
     def exact(self, rows: NDArray[np.int64], query: NDArray[np.float32]) -> NDArray[np.float32]:
         """(R,) cosines of rows and a query."""
         if len(rows) <= _BLOCK:
-            return np.clip(dots(self.take(rows).astype(np.float32), query), -1, 1)
+            return np.clip(dots(to_float32(self.take(rows)), query), -1, 1)
         parts = [rows[i : i + _BLOCK] for i in range(0, len(rows), _BLOCK)]
         return np.concatenate([self.exact(part, query) for part in parts])
 
@@ -115,7 +116,7 @@ def centroids(
     while first < len(starts):  # some thousand rows at a time, products whole
         last = max(first + 1, int(np.searchsorted(ends, starts[first] + _BLOCK, "right")))
         begin, end = starts[first], ends[last - 1]
-        block = references.take(rows[begin:end]).astype(np.float32)
+        block = to_float32(references.take(rows[begin:end]))
         sums = np.add.reduceat(block, starts[first:last] - begin, axis=0)
         length = np.linalg.norm(sums, axis=1, keepdims=True)
         out[first:last] = np.where(length > 1e-6, sums / np.maximum(length, 1e-6), 0)

@@ -168,7 +168,12 @@ class GalleryReader:
             changed = verified.container_rows(
                 self.folder, conn, f"removed IS NULL AND changed > {then}"
             )
-            gone = conn.execute("SELECT id FROM container WHERE removed > ?", (then,)).fetchall()
+            gone = {
+                name
+                for (name,) in conn.execute("SELECT id FROM container WHERE removed > ?", (then,))
+            }
+            if len(rows.containers.keys() - gone | changed.keys()) != state.containers.rows:
+                return None  # `compact` forgot some that were removed
             records = verified.records(self.folder, conn, state.records)
             try:
                 vectors = verified.vectors(self.folder, conn, space, known=len(rows.vectors))
@@ -184,7 +189,7 @@ class GalleryReader:
             numbers=numbers,
             ids=ids,
             containers={c: p for c, (p, _) in changed.items()},
-            containers_removed=tuple(c for (c,) in gone),
+            containers_removed=tuple(gone),
             records=records,
             vectors=vectors,
             living=state.living,

@@ -7,16 +7,23 @@ nothing, all processes share the memory, and a new snapshot needs only another v
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from robollm.gallery.halves import to_float32
+
 EVERYTHING = 4
 """A stretch that is asked for more than 1/4 of its rows answers all of them."""
 
 _BLOCK = 4096
+
+_WORTH_THREADS = 20_000
+"""Fewer products of a query and a row are not worth waking FAISS's threads."""
 _HALF_EPS = 2.0**-24  # half a unit in the last place of float32
 
 
@@ -110,13 +117,13 @@ def to_bytes(vectors: NDArray[np.float16]) -> Codes:
     """Round rows to one byte per number, each dimension by its own largest value."""
     peak = np.zeros(vectors.shape[1], np.float32)
     for start in range(0, len(vectors), _BLOCK):
-        block = vectors[start : start + _BLOCK].astype(np.float32)
+        block = to_float32(vectors[start : start + _BLOCK])
         np.maximum(peak, np.abs(block).max(axis=0), out=peak)
     scale = np.where(peak > 0, peak / 127, 1).astype(np.float32)
     values = np.empty(vectors.shape, np.uint8)
     residual = reach = 0.0
     for start in range(0, len(vectors), _BLOCK):
-        wanted = vectors[start : start + _BLOCK].astype(np.float32) / scale
+        wanted = to_float32(vectors[start : start + _BLOCK]) / scale
         rounded = np.rint(wanted)
         values[start : start + _BLOCK] = rounded + 128
         residual = max(residual, float(np.linalg.norm(wanted - rounded, axis=1).max()))
@@ -161,14 +168,31 @@ class Scan:
         if for_all(n, len(self)):
             return [everything(self, allowed)] * len(queries)
         asked = self.codes.asked(queries)
-        # FAISS spreads a batch over the cores itself.
-        scores, rows = self._index.search(asked.values, n, params=selecting(allowed))
+        with one_thread(len(queries) == 1 or len(queries) * len(self) < _WORTH_THREADS):
+            scores, rows = self._index.search(asked.values, n, params=selecting(allowed))
         ceilings = scores[:, -1] * asked.step + asked.error
         kept = [row[row >= 0] for row in rows]
         return [
             Found(row + self.first, ceiling, len(row) < n)
             for row, ceiling in zip(kept, ceilings.tolist(), strict=True)
         ]
+
+
+@contextmanager
+def one_thread(alone: bool) -> Iterator[None]:
+    """If `alone`, FAISS searches in this thread; else it spreads the queries over the cores.
+
+    It would wake its threads even for one query, and wait for them to have nothing to do: where
+    all cores are busy, as beside inference, a search of .2 ms then takes 2, and 15 now and then.
+    """
+    lib = faiss()
+    before = lib.omp_get_max_threads()  # of this thread: OpenMP keeps the number for each
+    if alone:
+        lib.omp_set_num_threads(1)
+    try:
+        yield
+    finally:
+        lib.omp_set_num_threads(before)
 
 
 def view(codes: Codes) -> Any:

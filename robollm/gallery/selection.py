@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robollm.core.decide import Match
+from robollm.gallery.halves import to_float32
 
 _MATRIX = 16
 """From so many queries on, a matrix product pays."""
@@ -15,6 +16,8 @@ _MATRIX = 16
 _ALONE = 400_000
 """Numbers that OpenBLAS multiplies in one thread (its limit is 460,800). Beyond, it wakes others;
 where all cores are busy, as beside inference, a search of .05 ms then takes 12 now and then."""
+
+_NEGATIVE_ZERO = np.uint16(0x8000)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,13 +50,15 @@ class Selection:
         """
         if len(vectors) == 0:
             return cls(np.empty(0, object), vectors.astype(np.float32), None, None)
-        vectors = vectors + np.float16(0)  # no negative zeros: equal rows have equal bytes
-        whole = vectors.view(np.dtype((np.void, vectors.shape[1] * vectors.itemsize)))[:, 0]
+        bits = vectors.view(np.uint16)
+        if (negative := bits == _NEGATIVE_ZERO).any():
+            bits = np.where(negative, 0, bits)  # so equal rows have equal bytes
+        whole = bits.view(np.dtype((np.void, bits.shape[1] * bits.itemsize)))[:, 0]
         _, first, back = np.unique(whole, return_index=True, return_inverse=True)
         if len(first) == len(vectors):
-            matrix, rows = vectors.astype(np.float32), None
+            matrix, rows = to_float32(vectors), None
         else:
-            matrix, rows = vectors[first].astype(np.float32), back.astype(np.int64)
+            matrix, rows = to_float32(vectors[first]), back.astype(np.int64)
         return cls(
             np.array(ids, object), matrix, rows, starts if len(starts) < len(vectors) else None
         )

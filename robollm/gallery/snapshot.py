@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from robollm.core.decide import Match
 from robollm.core.errors import GalleryError
-from robollm.gallery.base import best_of, check_queries, check_query, ranked
+from robollm.gallery.base import as_queries, as_query, best_of, ranked
 from robollm.gallery.choice import Choice, Choices
 from robollm.gallery.engine import Engine, Numbered
 from robollm.gallery.manifest import Manifests
@@ -69,7 +69,7 @@ class StoredGallery:
         try:
             rows = reader.load()
             numbered = Numbered.of(rows, Names())
-            engine = Engine.of(folder, rows, numbered, search or SearchPlan())
+            engine = Engine.of(folder, rows, numbered, search or SearchPlan(), strict=True)
         except BaseException:
             reader.close()
             raise
@@ -79,7 +79,8 @@ class StoredGallery:
         """The newest snapshot: this one if nobody committed, else a new one.
 
         This one stays as it is. What has changed is read, not the whole gallery, unless it was
-        compacted or replaced.
+        compacted or replaced. Being new goes before being fast: where the index of an approximate
+        search fits no more, it is exact from now on, and `plan` and `advice` say so.
 
         Raises:
             GalleryError: if the gallery is gone, damaged, or made with another bundle now.
@@ -92,14 +93,14 @@ class StoredGallery:
             if changes is None:
                 rows = self._reader.load()
                 numbered = Numbered.of(rows, names)
-                engine = Engine.of(folder, rows, numbered, self.search_plan)
+                engine = Engine.of(folder, rows, numbered, self.search_plan, strict=False)
                 return StoredGallery(
                     self._reader, rows, numbered, engine, Choices(numbered, engine)
                 )
             rows = self._rows.with_changes(changes)
             numbered, dirty = self._numbered.after(self._rows, changes)
             if self._engine.tuning(rows) != self._engine.tuning(self._rows):
-                engine = Engine.of(folder, rows, numbered, self.search_plan)
+                engine = Engine.of(folder, rows, numbered, self.search_plan, strict=False)
             else:
                 engine = self._engine.after(numbered, dirty)
             choices = self._choices.after(numbered, engine, dirty)
@@ -194,7 +195,7 @@ class StoredGallery:
         exclude: AbstractSet[str] | None = None,
     ) -> list[Match]:
         """See `Gallery`."""
-        check_query(query, self.dim)
+        query = as_query(query, self.dim)
         choice = self._choices.of(allow, exclude)
         if isinstance(choice, Selection):
             return choice.search(query, k)
@@ -209,7 +210,7 @@ class StoredGallery:
         exclude: AbstractSet[str] | None = None,
     ) -> list[list[Match]]:
         """See `Gallery`."""
-        check_queries(queries, self.dim)
+        queries = as_queries(queries, self.dim)
         choice = self._choices.of(allow, exclude)
         if isinstance(choice, Selection):
             return choice.search_many(queries, k)
@@ -225,7 +226,7 @@ class StoredGallery:
         exclude: AbstractSet[str] | None = None,
     ) -> list[Match]:
         """See `Gallery`."""
-        check_queries(queries, self.dim)
+        queries = as_queries(queries, self.dim)
         choice = self._choices.of(allow, exclude)
         if not isinstance(choice, Selection):
             return best_of(self.search_many(queries, k, allow, exclude=exclude), k)

@@ -157,7 +157,11 @@ class WholeSearch:
             i: _threads().submit(self.parts[i].candidates, query, n, masks[i]) for i in heavy[1:]
         }
         mine = {i: self.parts[i].candidates(query, n, masks[i]) for i in parts if i not in others}
-        return [mine[i] if i in mine else others[i].result() for i in parts]
+        # While the helpers are at other searches, this thread does it all.
+        for i, future in others.items():
+            free = future.cancel()
+            mine[i] = self.parts[i].candidates(query, n, masks[i]) if free else future.result()
+        return [mine[i] for i in parts]
 
 
 def _at_least(product: NDArray[np.int32], score: NDArray[np.float32], k: int) -> Best:

@@ -82,6 +82,8 @@ class GalleryDesk:
             )
             return
         self._keeper.catalogue.gallery.close()
+        # Both refer back to this desk: its models would wait for the garbage collector.
+        del self._keeper, self._sub
 
     async def reload(self) -> tuple[bool, str]:
         """Look for changes now. Other callbacks go on meanwhile.
@@ -106,6 +108,7 @@ class GalleryDesk:
         report.put("gallery_generation", gallery.generation)
         report.put_all("gallery_", self._facts)
         report.put("gallery_plan", gallery.plan)
+        report.put("gallery_advice", gallery.advice or "none")
         config = self._node.settings(IdentificationConfig)
         report.put("calibration", self._perceiver.policy(config, gallery)[1])
         report.put_all("elsewhere_", dict(self._perceiver.naming.elsewhere))

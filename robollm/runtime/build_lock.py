@@ -11,6 +11,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from robollm.core.errors import GalleryError
+from robollm.gallery.schema import ours
 
 NAME = "build.lock"
 
@@ -23,9 +24,10 @@ def build_lock(folder: Path) -> Iterator[None]:
         folder: the gallery.
 
     Raises:
-        GalleryError: if another build has it: named.
+        GalleryError: if another build has it: named; or its file can't be opened.
     """
-    fd = os.open(folder / NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    with ours(folder, "build into"):
+        fd = os.open(folder / NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -91,8 +91,12 @@ class Lookup:
     def reason(self) -> str:
         """Why, in a sentence; for an identified product, too."""
         if self.answer.decision != IDENTIFIED:
-            score = self.answer.ranked[0][1]
-            return f"{self.answer.reason} (probability {score:.3f})"
+            score, of = self.answer.ranked[0][1], ""
+            if self.answer.decision == NOT_IN_MANIFEST:
+                of = " that it is not in the manifest"
+            elif self.answer.decision == AMBIGUOUS:
+                of = " that it is one of the two"
+            return f"{self.answer.reason} (probability {score:.3f}{of})"
         best, p = self.found[0], self.policy
         text = (
             f"probability {best.probability:.3f}; cosine {best.similarity:.3f} is above "
@@ -162,7 +166,7 @@ def look_up(
         )
     compared = len(gallery.products) if allow is None else len(allow)
     if allow is None:
-        thresholds += "; they are meant for a container: among all products more answers are false"
+        thresholds += "; meant for a container: among all products more look alike"
     return Lookup(answer, tuple(found), compared, farther, policy, thresholds)
 
 

@@ -93,7 +93,8 @@ def draw_matches(
         headline: the decision in a few words.
         reason: one sentence more; may be empty.
         footer: where the answer comes from; may be empty.
-        accept: cosine up to which the answer is unknown, a mark on the bars; None: no mark.
+        accept: cosine up to which the answer is unknown, a mark on the bars of those that are not
+            outside; None: no mark.
         trained: False puts a loud mark on the picture, and takes the colour away.
 
     Returns:
@@ -114,7 +115,7 @@ def draw_matches(
     _views(page, views, top, body)
     left = _EDGE + _LEFT + 2 * _GAP
     put(page, "MATCHES", (left, top - 14), _QUIET, 11, bold=True)
-    if accept is not None and candidates:
+    if accept is not None and not all(c.outside for c in candidates):
         note = f"mark: unknown up to {accept:.3f}"
         put(page, note, (left + right - width_of(note, 10), top - 14), _QUIET, 10)
     for i, candidate in enumerate(candidates):
@@ -219,7 +220,8 @@ def _card(
         line += 22
         put(page, text, (left, line), _INK, 11)
     line = y + _PHOTO_H + 102
-    _bar(page, (left, line), room, "similarity", one.similarity, tick=accept)
+    _bar(page, (left, line), room, "similarity", one.similarity,
+         tick=None if one.outside else accept)  # fmt: skip
     if one.probability is not None:
         _bar(page, (left, line + 26), room, "probability", one.probability)
     name = shorten(drawable(one.source), room, 10)

@@ -128,16 +128,32 @@ class Naming:
         with laps.stage("search"):
             inside = find(catalogue.gallery, query, CANDIDATES, allow=allow)
             answer = decide(inside, policy, views=tuple(seen))
-        if policy.elsewhere is None or answer.decision != UNKNOWN:
+        if answer.decision != UNKNOWN:
             return answer
-        with laps.stage("elsewhere"):
-            self.elsewhere["searched"] += 1
-            try:
-                outside = find(catalogue.gallery, query, CANDIDATES, exclude=allow)
-            except GalleryError as e:
-                self.elsewhere["failed"] += 1
-                return answer.because(f"the rest of the gallery can't be searched: {e.what}")
-            return decide_elsewhere(answer, inside, outside, policy)
+        if policy.elsewhere is not None:
+            with laps.stage("elsewhere"):
+                answer = self._elsewhere(answer, query, inside, catalogue.gallery, allow, policy)
+        bare = len(catalogue.manifests.containers.get(container or "", ())) - len(allow)
+        if bare:  # it may be one of them
+            return answer.because(f"{bare} products of the manifest have no reference")
+        return answer
+
+    def _elsewhere(
+        self,
+        answer: Identification,
+        query: NDArray[np.float32],
+        inside: Sequence[Match],
+        gallery: Gallery,
+        allow: AbstractSet[str],
+        policy: IdentificationPolicy,
+    ) -> Identification:
+        self.elsewhere["searched"] += 1
+        try:
+            outside = find(gallery, query, CANDIDATES, exclude=allow)
+        except GalleryError as e:
+            self.elsewhere["failed"] += 1
+            return answer.because(f"the rest of the gallery can't be searched: {e.what}")
+        return decide_elsewhere(answer, inside, outside, policy)
 
     def usable_views(
         self, views: Sequence[PickView], quality: PickConfig, view_fusion: str

@@ -142,7 +142,9 @@ def quiet() -> Iterator[None]:
             if isinstance(handler, logging.StreamHandler) and not isinstance(
                 handler, logging.FileHandler
             ):
-                handler.setStream(sys.stderr)
+                # Not `setStream`: it flushes the old stream, which may be closed by now, as it is
+                # when somebody captured a run before this one in the same process.
+                handler.stream = sys.stderr
                 handler.addFilter(_worth_telling)
 
 

@@ -129,6 +129,11 @@ def test_thresholds_for_a_container_are_said_to_be_too_easy_among_all_products(
     assert "meant for a container" not in search(picture, *among, "--json")["thresholds"]
 
 
+def test_the_probability_of_a_doubt_is_not_taken_for_that_of_a_product(search, references):
+    said = search(references[0], "--accept", "-1", "--margin", "2").out
+    assert "that it is one of the two)" in said
+
+
 def test_thresholds_may_be_set_by_hand(search, references):
     words = references[0], "--json", "--margin", "0"
     sure = search(*words, "--accept", "-1")

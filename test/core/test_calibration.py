@@ -22,6 +22,7 @@ from robollm.core.decide import (
 )
 from robollm.core.errors import CalibrationError
 from robollm.core.open_set import KINDS, Seen, answer, came_true, halves, report
+from robollm.core.rates import open_set_curve
 from robollm.core.reliability import reliability
 
 MIX = Mixture(strangers=0.2, foreign=0.5)
@@ -182,6 +183,18 @@ def test_a_report_counts_every_pick_as_each_kind():
     assert told["false_accept"]["independent"] == pytest.approx(50)
     right = sum(came_true(answer(s, "foreign", policy), s.truth, "foreign") for s in seen)
     assert right >= told["found_foreign"] * 100 > 0
+
+
+def test_a_report_and_its_curve_mean_the_same_by_false_reject():
+    seen = picks(np.random.default_rng(0), 100, right=0.5)
+    told = report(seen, IdentificationPolicy(0.4, 0.0, 0.05), MIX, confidence=0.95)
+    known, strangers = leaders_inside([s.sight() for s in seen])
+    groups = [s.truth for s in seen]
+    point = min(
+        open_set_curve(known, strangers, 0.0, groups, 0.95), key=lambda p: abs(p["accept"] - 0.4)
+    )
+    assert told["wrong_product"]["share"] > 0
+    assert told["false_reject"] == pytest.approx(point["false_reject"], abs=0.02)
 
 
 def test_a_doubt_comes_true_if_the_truth_is_among_what_it_left_open():

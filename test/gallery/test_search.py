@@ -280,6 +280,29 @@ def test_a_query_of_another_kind_is_refused(make, query):
             search(query[None].astype(np.float32), 1)
 
 
+@both
+@pytest.mark.parametrize("allow", [None, {"a", "b"}])
+@pytest.mark.parametrize("kind", [np.float64, np.float16, "every second"])
+def test_a_query_may_be_of_another_float_or_lie_apart_in_memory(make, allow, kind):
+    rng = np.random.default_rng(0)
+    gallery = make(["a", "b", "c"], as_stored(rng.normal(size=(3, 8))), normalise=False)
+    query = unit(rng.normal(size=8)).astype(np.float16).astype(np.float32)
+    same = np.repeat(query, 2)[::2] if kind == "every second" else query.astype(kind)
+    many = np.stack([same, same], axis=1).T if kind == "every second" else np.stack([same] * 2)
+    want = gallery.search(query, 2, allow)
+    assert gallery.search(same, 2, allow) == want
+    assert gallery.search_many(many, 2, allow) == [want, want]
+    assert gallery.search_views(many, 2, allow) == want
+
+
+@both
+@pytest.mark.parametrize("allow", [None, {"a"}])
+def test_a_query_that_is_too_large_for_float32_is_refused(make, allow):
+    gallery = make(["a", "b"], np.eye(2, dtype=np.float32), normalise=False)
+    with pytest.raises(GalleryError, match=r"want \(2,\) and finite"):
+        gallery.search(np.array([0.0, 1e300]), 1, allow)
+
+
 @pytest.mark.parametrize("plan", [{"product_score": "mean"}, {"whole": "fast"}])
 def test_a_plan_of_unknown_words_is_refused_by_name(plan):
     ((name, word),) = plan.items()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from robollm.core.errors import GalleryError
+from robollm.gallery.compact import compact_gallery
 from robollm.gallery.engine import Engine
 from robollm.gallery.plan import SearchPlan
 from robollm.gallery.reader import GalleryReader
@@ -183,6 +184,18 @@ def test_search_goes_on_after_the_gallery_is_closed(folder):
     gallery.close()
     assert names(gallery.search(X, 1)) == ["soap"]
     assert names(gallery.search(X, 1, {"mug"})) == ["mug"]
+
+
+@pytest.mark.parametrize("new", [[], ["crate"]])
+def test_a_container_that_was_removed_before_a_compaction_is_not_there_after_it(folder, new):
+    gallery = opened(folder)
+    with writing(folder) as writer:
+        writer.remove_container("tote")
+        for container in new:
+            writer.put_container(container, ["mug"])
+        writer.commit()
+    compact_gallery(folder)  # no reference is dead, so the vectors stay where they are
+    assert list(gallery.refreshed().manifests.containers) == new
 
 
 def test_threads_that_search_never_see_half_a_change(folder):

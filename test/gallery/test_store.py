@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
-from robollm.core.errors import GalleryBusy, GalleryError
+from robollm.core.errors import GalleryBusyError, GalleryError
 from robollm.gallery import store
 from robollm.gallery.base import ExactGallery
 from robollm.gallery.check import check_gallery
@@ -203,7 +203,9 @@ def another_process_writing(folder):
 
 def test_a_second_writer_is_told_who_writes_and_goes_on_when_that_one_dies(folder):
     with another_process_writing(folder) as process:
-        with pytest.raises(GalleryBusy, match=f"written by process {process.pid} .* since") as e:
+        with pytest.raises(
+            GalleryBusyError, match=f"written by process {process.pid} .* since"
+        ) as e:
             put(folder, "mine", wait_s=0.05)
         assert "waited 0.05 s" in e.value.what
         gallery = opened(folder)  # readers never wait

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import resource
 import shutil
+import signal
 
 import numpy as np
 import pytest
@@ -11,8 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from robollm.core.errors import GalleryError
+from robollm.gallery import derived, scan
 from robollm.gallery import tune as tuning
 from robollm.gallery.base import ExactGallery
+from robollm.gallery.compact import compact_gallery
 from robollm.gallery.plan import SearchPlan
 from robollm.gallery.records import MadeWith
 from robollm.gallery.store import create_gallery, open_gallery, open_writer
@@ -205,6 +209,23 @@ def test_approximate_search_without_an_index_is_refused_with_the_fix(made):
     assert "robollm gallery tune" in e.value.fix
 
 
+def test_after_a_compaction_an_open_gallery_is_new_before_it_is_fast_and_says_so(made, folder):
+    stock = dict(made[1])
+    gallery = opened(folder, whole="approximate")
+    with open_writer(folder) as writer:
+        writer.remove_product("B0007")
+        writer.commit()
+    compact_gallery(folder)
+    del stock["B0007"]
+    after = gallery.refreshed()
+    assert "B0007" not in after.products
+    assert after.plan.startswith("exact")
+    assert "searched exactly, not approximately as asked for" in after.advice
+    assert_agree(after, stock, "max")
+    tune(folder, whole="approximate", recall_min=0.9)
+    assert after.refreshed().plan.startswith("HNSW")
+
+
 @pytest.mark.parametrize("score", SCORES)
 @settings(
     max_examples=40,
@@ -235,6 +256,33 @@ def test_a_damaged_index_is_left_out_and_said_or_harmless(folder, made, score, d
         file.write_bytes(whole)
 
 
+def test_a_bound_that_became_smaller_on_the_disk_is_not_believed(made, tmp_path, monkeypatch):
+    """A flipped digit in the card would make the exact search miss products."""
+    shutil.copytree(made[0], tmp_path / "gallery")
+    monkeypatch.setattr(tuning, "_measured", _eight_bits_first)
+    tune(tmp_path / "gallery", whole="exact")
+    assert "by 8-bit codes" in opened(tmp_path / "gallery").plan
+    card = tmp_path / "gallery/index/max.json"
+    card.write_text(card.read_text().replace('"residual": ', '"residual": 0.000001, "was": '))
+    gallery = opened(tmp_path / "gallery")
+    assert "the index is damaged and left out" in gallery.plan
+    assert_agree(gallery, made[1], "max")
+
+
+def _eight_bits_first(ways, asked):
+    return [tuning.Candidate(w.name, w.codes is None, 1.0, 1.0, 0.0, 0) for w in ways]
+
+
+def test_an_index_that_faiss_cannot_read_is_left_out(folder, made, monkeypatch):
+    def unreadable(*args):
+        raise RuntimeError("Index type 0x12345678 not recognized")
+
+    monkeypatch.setattr(scan.faiss(), "read_index", unreadable)
+    gallery = opened(folder)
+    assert "the index is damaged and left out" in gallery.plan
+    assert_agree(gallery, made[1], "max")
+
+
 def test_an_index_of_another_gallery_is_left_out(folder, made, tmp_path):
     other = tmp_path / "other"
     create_gallery(other, dim=DIM, made_with=BUNDLE)
@@ -249,6 +297,30 @@ def test_an_index_of_another_gallery_is_left_out(folder, made, tmp_path):
         gallery = opened(other, score)
         assert_agree(gallery, stock, score)
         assert "of vectors that are no longer there" in gallery.plan
+
+
+@pytest.mark.parametrize("whole", ["exact", "approximate"])
+def test_a_disk_that_is_full_leaves_the_old_index_and_no_rest_of_a_new_one(
+    folder, monkeypatch, whole
+):
+    monkeypatch.setattr(tuning, "_measured", _eight_bits_first)
+    monkeypatch.setattr(tuning, "save", _save_on_a_small_disk)
+    before = sorted(p.name for p in (folder / "index").iterdir())
+    with pytest.raises(GalleryError, match=r"can't write .*index"):
+        tune(folder, whole=whole)
+    assert sorted(p.name for p in (folder / "index").iterdir()) == before
+    assert opened(folder).plan.startswith("HNSW")
+
+
+def _save_on_a_small_disk(*args, **kwargs):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        return derived.save(*args, **kwargs)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
 
 
 def test_tuning_again_replaces_the_files(folder):

@@ -187,6 +187,50 @@ def test_many_threads_search_the_same_graph_and_get_the_same_answers():
     assert not wrong
 
 
+def test_a_search_does_not_wait_for_helpers_that_are_at_other_searches():
+    plane = plane_of(np.random.default_rng(6), 2000, 16, 900)
+    search = over("fp16", plane, 2000)
+    query = np.eye(1, 16, dtype=np.float32)[0]
+    free, found = threading.Event(), []
+    helpers = whole._threads()
+    for _ in range(whole.cores()):
+        helpers.submit(free.wait, 30)
+    thread = threading.Thread(target=lambda: found.append(search.best(query, 3)))
+    thread.start()
+    thread.join(20)
+    free.set()
+    thread.join()
+    assert_best(found[0], by_hand(plane, query), 3)
+    assert not thread.is_alive()
+
+
+class _Counting:
+    """A FAISS index that notes how many threads it may use."""
+
+    def __init__(self, index):
+        self._index, self.threads = index, []
+
+    def search(self, *args, **kwargs):
+        self.threads.append(scan.faiss().omp_get_max_threads())
+        return self._index.search(*args, **kwargs)
+
+
+def test_only_a_batch_that_is_worth_it_wakes_the_threads_of_faiss():
+    before = scan.faiss().omp_get_max_threads()
+    scan.faiss().omp_set_num_threads(3)  # of this thread only
+    try:
+        part = Scan(Codes(halves(np.random.default_rng(7), 2000, 16)), 0)
+        part._index = _Counting(part._index)
+        queries = np.eye(16, dtype=np.float32)
+        part.candidates(queries[0], 5, None)
+        part.candidates_many(queries[:4], 5, None)
+        part.candidates_many(queries, 5, None)
+        assert part._index.threads == [1, 1, 3]
+        assert scan.faiss().omp_get_max_threads() == 3
+    finally:
+        scan.faiss().omp_set_num_threads(before)
+
+
 @settings(max_examples=30)
 @given(seed=st.integers(0, 2**31))
 def test_centroids_kept_up_to_date_are_those_made_anew(seed):

@@ -14,6 +14,7 @@ from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 from robollm.gallery.store import open_gallery, open_writer
+from robollm.nodes import gallery_desk
 
 T = Transition
 NODE = "identification_node"
@@ -208,3 +209,13 @@ def test_what_can_not_be_searched_stops_configure_in_words(make_cell, station, p
     assert cell.until(lambda: says in cell.log), cell.log
     answer = cell.call(Trigger, RELOAD, Trigger.Request())
     assert answer.message == "the node is not configured: nothing to reload"
+
+
+def test_a_file_that_goes_while_the_folder_is_measured_is_told_and_no_error():
+    class Catalogue:
+        @property
+        def gallery(self):
+            raise FileNotFoundError(2, "No such file or directory", "writer.json")
+
+    (told,) = gallery_desk._facts(Catalogue()).values()
+    assert "writer.json" in told

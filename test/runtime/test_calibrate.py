@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
+from robollm.cli.gallery.calibrate import _tell
 from robollm.core.calibration import Mixture
 from robollm.core.decide import NOT_IN_MANIFEST, UNKNOWN, ElsewherePolicy, IdentificationPolicy
 from robollm.core.errors import CalibrationError, ConfigError, GalleryError
@@ -198,6 +199,8 @@ def test_a_parameter_comes_before_the_gallery_and_that_before_the_bundle(record,
         ({"product_score": "centroid"}, "made with product_score centroid"),
         ({"inside": {"accept": 0.5}}, "malformed"),
         ({"inside": None}, "malformed"),
+        ({"inside": ["accept", "margin", "temperature", "unknown_at"]}, "malformed"),
+        ({"elsewhere": {**FAR, "handicap": 10**400}}, "malformed"),
         ({"elsewhere": {**FAR, "accept": float("nan")}}, "malformed"),
         ({"elsewhere": {**FAR, "temperature": 0}}, "malformed"),
         ({"products": "many"}, "malformed"),
@@ -278,7 +281,8 @@ CLEAR = IdentificationPolicy(
 
 
 def ask(perceiver, gallery, product, policy, container="A"):
-    manifests = Manifests({}, {"A": frozenset(IDS[:8]), "empty": frozenset(["none"])})
+    manifests = Manifests({}, {"A": frozenset(IDS[:8]), "empty": frozenset(["none"]),
+                               "bare": frozenset([*IDS[:8], "none", "nobody"])})  # fmt: skip
     return perceiver.identify_pick(
         [PickView("image", Region(frame(product)))],
         catalogue=Catalogue(gallery, manifests), container=container,
@@ -299,6 +303,19 @@ def test_a_product_of_the_gallery_that_is_not_in_the_manifest_is_named(
     inside = ask(perceiver, gallery, 3, replace(policy, accept=0.9))
     assert inside.ranked[0][0] == IDS[3]
     assert perceiver.naming.elsewhere["searched"] == before + 1
+
+
+@pytest.mark.parametrize("elsewhere", [None, CLEAR.elsewhere])
+def test_a_doubt_says_that_it_may_be_a_product_without_reference(perceiver, folder, elsewhere):
+    policy = replace(CLEAR, elsewhere=elsewhere)
+    gallery = opened(perceiver, folder)
+    text = "2 products of the manifest have no reference"
+    got = ask(perceiver, gallery, 20, policy, container="bare")
+    assert got.reason.endswith(text)
+    assert replace(got, reason="") == replace(ask(perceiver, gallery, 20, policy), reason="")
+    assert text not in ask(perceiver, gallery, 20, policy).reason
+    sure = ask(perceiver, gallery, 3, replace(policy, accept=0.9), container="bare")
+    assert text not in sure.reason
 
 
 def test_a_rest_that_can_not_be_searched_leaves_unknown_and_is_counted(perceiver, folder):
@@ -366,6 +383,17 @@ def test_the_command_keeps_the_record_and_writes_a_report(call, perceiver, tmp_p
     assert sorted(f.name for f in (tmp_path / "report").iterdir()) == [
         "calibration.json", "curve.png", "reliability.png"
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["false_accept", "false_not_in_manifest"])
+def test_a_rate_that_does_not_hold_on_the_other_half_is_said(record, capsys, kind):
+    good = {"share": 0.0, "at_most": 0.1}
+    told = {**record["reported_on"], "false_accept": good, "false_not_in_manifest": good}
+    _tell({**record, "reported_on": told}, dry_run=False)
+    assert "more false answers than wanted" not in capsys.readouterr().err
+    told[kind] = {"share": 0.9, "at_most": 1.0}
+    _tell({**record, "reported_on": told}, dry_run=False)
+    assert "more false answers than wanted" in capsys.readouterr().err
 
 
 def test_a_dry_run_leaves_the_gallery_as_it_is(call, perceiver):

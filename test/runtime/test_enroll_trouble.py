@@ -73,6 +73,14 @@ def test_a_second_build_into_the_same_gallery_is_refused_at_once(perceiver, draw
     assert len(refused) == 1
 
 
+def test_a_lock_that_can_not_be_opened_is_a_clear_error(perceiver, drawn, tmp_path):
+    enroll(perceiver, drawn, tmp_path / "gallery")
+    (tmp_path / "gallery" / "build.lock").unlink()
+    (tmp_path / "gallery" / "build.lock").mkdir()
+    with pytest.raises(GalleryError, match=r"can't build into.*build\.lock"):
+        enroll(perceiver, drawn, tmp_path / "gallery")
+
+
 def test_the_lock_of_a_build_that_ended_is_free(perceiver, drawn, tmp_path):
     enroll(perceiver, drawn, tmp_path / "gallery")
     with build_lock(tmp_path / "gallery"):

@@ -105,6 +105,16 @@ def test_a_product_outside_the_manifest_is_marked():
     assert (outside == red).all(axis=2).sum() > 1000
 
 
+def test_the_mark_of_the_manifests_threshold_is_on_products_of_the_manifest_only():
+    def marked(outside):
+        cards = [candidate("A", noise(1), outside=outside)]
+        plain = draw([View("q", noise(3))], cards)
+        return (draw([View("q", noise(3))], cards, accept=0.5) != plain).any()
+
+    assert marked(outside=False)
+    assert not marked(outside=True)
+
+
 def test_no_match_at_all_is_a_picture_too():
     page = draw([View("q", noise(3))], [], decision="unknown")
     assert tuple(page[2, 2]) == GREY
@@ -149,7 +159,7 @@ def test_wrapped_lines_fit_and_say_what_they_can(text, width, height, lines):
 def test_short_text_is_left_alone_and_long_text_ends_in_dots():
     assert shorten("short", 500, 12) == "short"
     cut = shorten("a text that is far too long for this", 120, 12)
-    assert cut.startswith("a te")
+    assert cut.startswith("a t")
     assert cut.endswith("...")
     assert width_of(cut, 12) <= 120
 
