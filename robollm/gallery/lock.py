@@ -10,6 +10,7 @@ import json
 import os
 import sqlite3
 import sys
+from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -48,12 +49,9 @@ def begin(conn: sqlite3.Connection, folder: Path, wait_s: float) -> None:
                 f"waited {wait_s:g} s",
                 fix="wait until it is done, or end it; nothing that it committed is lost then",
             ) from e
-        try:
-            note = {"pid": os.getpid(), "since": now(), "command": Path(sys.argv[0]).name}
+        note = {"pid": os.getpid(), "since": now(), "command": Path(sys.argv[0]).name}
+        with suppress(OSError):  # a full disk must not keep `remove` and `compact` from work
             (folder / WRITER).write_text(json.dumps(note))
-        except BaseException:
-            conn.execute("ROLLBACK")
-            raise
 
 
 def end(folder: Path) -> None:

@@ -161,13 +161,13 @@ def product_values(product: Product) -> tuple[Any, ...]:
     """The columns title to extra.
 
     Raises:
-        TypeError, ValueError: if a number is none, or not finite, or `extra` is no JSON.
+        TypeError, ValueError: if a number is none, below 0 or not finite, or `extra` is no JSON.
     """
     sides = product.dimensions_m or (None, None, None)
     numbers = [None if v is None else float(v) for v in (product.weight_kg, *sides)]
-    if not all(v is None or math.isfinite(v) for v in numbers):
-        raise ValueError(f"weight or dimensions {numbers} are not finite")
-    extra = json.dumps(dict(product.extra), ensure_ascii=False)
+    if not all(v is None or (math.isfinite(v) and v >= 0) for v in numbers):
+        raise ValueError(f"weight or dimensions {numbers} are not all finite and >= 0")
+    extra = json.dumps(dict(product.extra), ensure_ascii=False, allow_nan=False)
     return (product.title, product.description, *numbers, extra)
 
 

@@ -355,3 +355,20 @@ def test_words_follow_every_change(folder, writer):
     assert (found("cafe"), found("tea"), found("coc")) == ([], [], ["A1"])
     compact_gallery(folder)
     assert found("cocoa") == ["A1"]
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"weight_kg": -1.0},
+        {"dimensions_m": (0.1, float("nan"), 0.1)},
+        {"extra": {"price": float("inf")}},
+    ],
+    ids=["negative", "nan", "infinite"],
+)
+def test_a_product_that_no_manifest_could_hold_is_refused(folder, odd):
+    with open_writer(folder) as writer:
+        with pytest.raises(GalleryError, match="product 'mug'"):
+            writer.put_product(Product("mug", **odd))
+        writer.put_product(Product("cup"))
+        assert writer.commit() > 0
