@@ -88,7 +88,7 @@ from robollm.nodes.perception import build
 
 rclpy.init(args=["x", "--ros-args", "--params-file", sys.argv[1], "--log-level", "error"])
 nodes, mb = build(), []
-for n in range(26):
+for n in range(31):
     for step in ("configure", "activate", "deactivate", "cleanup"):
         for node in nodes:
             assert getattr(node, f"trigger_{step}")().name == "SUCCESS", step
@@ -114,7 +114,8 @@ def test_what_cleanup_frees_is_really_gone(demo_station, tmp_path, ros_env):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     mb = json.loads(done.stdout)
-    assert mb[-1] - mb[1] < 2, f"MB after 6, 11, ... 26 rounds: {mb[1:]}"
+    # The first ten rounds fill caches of a thread or a connection each; a bundle would be 10 MB.
+    assert mb[-1] - mb[2] < 3, f"MB after 11, 16, ... 31 rounds: {mb[2:]}"
 
 
 def test_a_deactivated_node_answers_its_open_picks_first(make_cell):
