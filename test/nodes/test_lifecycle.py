@@ -114,7 +114,7 @@ def test_what_cleanup_frees_is_really_gone(demo_station, tmp_path, ros_env):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     mb = json.loads(done.stdout)
-    # The first ten rounds fill caches of a thread or a connection each; a bundle would be 10 MB.
+    # The first ten rounds fill caches of threads and connections; a leak comes with every round.
     assert mb[-1] - mb[2] < 3, f"MB after 11, 16, ... 31 rounds: {mb[2:]}"
 
 
