@@ -330,3 +330,14 @@ def test_tuning_again_replaces_the_files(folder):
     assert len(after) == len(before)
     assert {n for n in after if n.startswith("centroid")} < before
     assert not {n for n in after if n.endswith(".graph") and n.startswith("max")} & before
+
+
+def test_of_good_indexes_the_widest_within_the_budget_is_kept_because_real_queries_are_harder():
+    def ways(*ms):
+        return [tuning.Candidate(f"ef {i}", t, 1.0, 0.996, 0.0, 0) for i, t in enumerate(ms)]
+
+    def chosen(budget_ms, *ms):
+        return tuning._index([2, 3, 4], ways(*ms), 0.99, budget_ms)[0]
+
+    assert chosen(2.0, 12, 7, 0.9, 1.1, 2.6) == 3
+    assert chosen(0.5, 12, 7, 0.9, 1.1, 2.6) == 2

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     type=click.FloatRange(0.01, 10_000),
     default=2.0,
     show_default=True,
-    help="An exact search that takes no longer than this is kept, ms.",
+    help="An exact search that takes no longer than this is kept, ms; else the widest index is.",
 )
 @json_option
 def command(
@@ -54,9 +54,9 @@ def command(
       robollm gallery tune G
       robollm gallery tune G --recall-min 0.995 --budget-ms 5
 
-    Candidates are tried on the gallery's own vectors, with queries made to be like real ones. The
-    fastest that surely keeps --recall-min is kept, with its index, in the gallery; nodes with
-    `whole_search: auto` take it over when they open or refresh.
+    Candidates are tried on the gallery's own vectors, with queries made to be like real ones. One
+    that surely keeps --recall-min within the budget is kept, with its index, in the gallery; nodes
+    with `whole_search: auto` take it over when they open or refresh.
 
     A container is always searched exactly: this concerns searches of everything, such as looking
     for a product that should not be in its container. Rows and vectors are not touched: an index
