@@ -20,11 +20,11 @@ queries, so that load from elsewhere hits all alike.
 usearch and hnswlib are no requirement of ours; in a folder of their own they are found too:
 `pip install --no-deps --target .cache/bench/gallery/peers usearch numkong hnswlib`.
 
-Above 200,000 vectors graphs are left out: they take from ten minutes to an hour to build; to have
-them: `--no-approximate-above 2000000` (ours), `--peer-graphs-up-to 2000000`. Without them, on two
-quiet cores, all but 1M take about 12 minutes and 1M about 12, see `seconds` of each case. Disk: up
-to 15 kB for each vector, removed after each case; memory at 1M: 14 GB. `--resume` keeps the cases
-that are done.
+Above 200,000 vectors graphs are left out, because they take long to build; to have them:
+`--no-approximate-above 2000000` (ours), `--peer-graphs-up-to 2000000`. On two quiet cores 190k
+takes 8 minutes, 1k and 10k less than one: see `seconds` of each case. Disk: up to 15 kB for each
+vector, removed after each case; 1M was not run yet, some 14 GB of memory are expected. `--resume`
+keeps the cases that are done.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ def plot(card: dict[str, Any], names: list[str]) -> Any:
         cases = [c for c in card["cases"].values() if c.get("references_each") == 1]
         axes = plt.gcf().subplots(1, 2, sharey=True)
         for ax, task in zip(axes, ("whole", "container of 50"), strict=True):
-            for name in names:
+            for at, name in enumerate(names):
                 points = [
                     (c["products"], c["tasks"][task][name]["p50_ms"])
                     for c in cases
@@ -22,7 +22,8 @@ def plot(card: dict[str, Any], names: list[str]) -> Any:
                 ]
                 if points:
                     style = "o-" if name.startswith("ours") else "x--"
-                    ax.plot(*zip(*sorted(points), strict=True), style, label=name)
+                    line = zip(*sorted(points), strict=True)
+                    ax.plot(*line, style, color=f"C{at}", label=name)  # one colour in both
             ax.set(xscale="log", yscale="log", xlabel="products in the gallery")
             ax.set_title({"whole": "whole gallery"}.get(task, task))
             ax.grid(alpha=0.3)

@@ -55,7 +55,7 @@ def gallery_changes(card: Card) -> str:
 def gallery_opening(card: Card) -> str:
     """Seconds to open, cold and warm, and memory."""
     parts = []
-    for name in ("190k", "1M"):
+    for name in [n for n in ("190k", "1M") if n in card["cases"]] or ["190k"]:
         ours = case(card, name, "engines")["engines"]["ours, exact"]
         own, files = ours["rss_mib_own"], ours["rss_mib"] - ours["rss_mib_own"]
         parts.append(
