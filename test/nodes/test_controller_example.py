@@ -39,8 +39,4 @@ def test_the_example_controller_hears_the_verdicts(cell, tmp_path):
         assert re.fullmatch(r"unseen-\d+: set aside \(uninspected\)", line)
     finally:
         controller.send_signal(signal.SIGINT)
-        try:
-            controller.wait(20)
-        except subprocess.TimeoutExpired:  # rclpy's own shutdown hung on a busy machine
-            controller.kill()
-            controller.wait()
+        controller.wait(40)  # on a busy machine rclpy's own shutdown takes its time
