@@ -47,7 +47,8 @@ def perceiver(args: argparse.Namespace, **wanted: Any) -> Perceiver:
 def mask_map(model: Perceiver, totes: list[Any], classes: str) -> float:
     """Mask mAP50 on test totes."""
     from robollm.export.judge import as_predicted
-    from robollm.train.detector.metric import PROTOCOLS, InstanceMetric
+    from robollm.metrics.instances import PROTOCOLS
+    from robollm.train.detector.metric import InstanceMetric
 
     metric = InstanceMetric(classes, kinds=("mask",))
     for i, tote in enumerate(totes):

@@ -79,3 +79,7 @@ class GalleryBusyError(GalleryError):
 
 class CalibrationError(RobollmError):
     """The data can't tell what was asked of it: too few cases, or scores that say nothing."""
+
+
+class EvalError(RobollmError):
+    """An evaluation can't be made, resumed or compared as asked."""

@@ -18,13 +18,34 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
-from robollm.core.errors import MessageError
+from robollm.core.errors import FrameError, MessageError
 
 V = TypeVar("V")
 
 ASSIGNED = "assigned"
 HELD = "held"
 UNCLAIMED = "unclaimed_view"
+
+
+def refuse_stale(stamp_ns: int, now_ns: int, limit_s: float) -> None:
+    """See that a view image is fresh on arrival.
+
+    Args:
+        stamp_ns: its capture time, ns.
+        now_ns: time of its arrival on the same clock, ns.
+        limit_s: oldest age that counts, s; 0: any.
+
+    Raises:
+        FrameError: if it is older, or as far in the future.
+    """
+    age_s = (now_ns - stamp_ns) / 1e9
+    if limit_s and abs(age_s) > limit_s:
+        raise FrameError(
+            f"image is {age_s:.1f} s old, want at most {limit_s:g} s",
+            kind="stale_view",
+            fix="synchronise the camera's clock; for a bag play /clock and set "
+            "use_sim_time: true; or raise max_view_age_s",
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,11 +48,29 @@ class Reliability:
     floor: float
 
 
+def equal_mass(said: Vector, weights: Vector, bins: int = 10) -> NDArray[np.intp]:
+    """Sort probabilities into bins of about equal weight; equal probabilities stay together.
+
+    Args:
+        said: (N,) float64, probabilities.
+        weights: (N,) float64, > 0.
+        bins: how many, at most.
+
+    Returns:
+        (N,) numbers of the bins from 0, the lowest probabilities first; none is empty.
+    """
+    _, where = np.unique(said, return_inverse=True)
+    mass = np.bincount(where, weights)
+    middle = np.cumsum(mass) - mass / 2
+    number = np.minimum((bins * middle / mass.sum()).astype(int), bins - 1)[where]
+    return np.asarray(np.unique(number, return_inverse=True)[1], np.intp)
+
+
 def reliability(
     said: Vector,
     right: NDArray[np.bool_],
     weights: Vector,
-    groups: Sequence[str],
+    groups: Sequence[str] | NDArray[np.intp],
     *,
     bins: int = 10,
     confidence: float = 0.95,
@@ -69,23 +87,20 @@ def reliability(
         said: (N,) float64, probabilities.
         right: (N,) bool, what came true.
         weights: (N,) float64, > 0.
-        groups: the product of each.
+        groups: the product of each, by name or number.
         bins: how many, at most.
         confidence: of the bins' limits, two-sided.
         seed: of the draws.
     """
-    _, where = np.unique(said, return_inverse=True)
-    mass = np.bincount(where, weights)
-    middle = np.cumsum(mass) - mass / 2
-    number = np.minimum((bins * middle / mass.sum()).astype(int), bins - 1)[where]
-    _, number = np.unique(number, return_inverse=True)
-    share = np.bincount(number, weights) / weights.sum()
+    number = equal_mass(said, weights, bins)
+    mass = np.bincount(number, weights)
+    share = mass / weights.sum()
 
-    def means(of: Vector) -> Vector:
-        return np.bincount(number, weights * of) / np.bincount(number, weights)
+    def means(of: Vector | NDArray[np.bool_]) -> Vector:
+        return np.bincount(number, weights * of) / mass
 
-    mean_said, mean_true = means(said), means(right.astype(np.float64))
-    names, group = np.unique(np.array(groups, object).astype(str), return_inverse=True)
+    mean_said, mean_true = means(said), means(right)
+    names, group = np.unique(np.asarray(groups), return_inverse=True)
     found = []
     for b in range(len(share)):
         per_group = np.bincount(group[number == b], weights[number == b])
@@ -104,6 +119,6 @@ def reliability(
     drawn = []
     for _ in range(_DRAWS):
         luck = rng.random(len(names))[group]
-        drawn.append(share @ abs(means((luck < said).astype(np.float64)) - mean_said))
+        drawn.append(share @ abs(means(luck < said) - mean_said))
     ece = float(share @ abs(mean_true - mean_said))
     return Reliability(tuple(found), ece, float(np.mean(drawn)))

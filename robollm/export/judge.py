@@ -23,10 +23,11 @@ from robollm.core.fuse import our_views
 from robollm.data.armbench_defects import LABELS
 from robollm.export.collect import Collected
 from robollm.export.split_data import Rgb, SplitData
+from robollm.metrics.instances import PROTOCOLS
 from robollm.runtime.perceiver import Perceiver
 from robollm.runtime.pixels import Region
 from robollm.train.defects.metric import DefectMetric
-from robollm.train.detector.metric import PROTOCOLS, InstanceMetric
+from robollm.train.detector.metric import InstanceMetric
 from robollm.train.identification.metric import RetrievalMetric
 
 _BATCH = 16

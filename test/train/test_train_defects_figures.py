@@ -1,4 +1,4 @@
-"""Figures of the defect task against hand counts and slow loops; learning; the configs."""
+"""Figures of the defect task against hand counts; learning; the configs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from robollm.train.defects.batches import BalancedBatches
 from robollm.train.defects.data import DefectData
 from robollm.train.defects.head import DefectHead
 from robollm.train.defects.metric import DefectMetric
-from robollm.train.defects.scores import auc, rates, recall_at, roc
 from robollm.train.engine.draws import collate
 from robollm.train.model import normalise
 
@@ -122,46 +121,6 @@ def test_what_does_not_occur_is_nan_and_left_out_of_the_mean():
     assert found["mean_recall"] == 1
     with pytest.raises(ConfigError, match="no defect was predicted"):
         figures([])
-
-
-def pairs(scores, true):
-    """AUC as the share of positive-negative pairs in the right order, ties one half."""
-    won = total = 0.0
-    for s, t in zip(scores, true, strict=True):
-        for other, is_so in zip(scores, true, strict=True):
-            if t and not is_so:
-                won += (s > other) + 0.5 * (s == other)
-                total += 1
-    return won / total
-
-
-def by_thresholds(scores, true, fpr):
-    """The best recall of all thresholds, each tried by itself."""
-    best = 0.0
-    for threshold in sorted(set(scores)):
-        found = rates([s >= threshold for s in scores], true)
-        if found.fpr <= fpr:
-            best = max(best, found.recall)
-    return best
-
-
-@pytest.mark.parametrize("seed", range(12))
-def test_curves_equal_slow_loops_with_ties(seed):
-    rng = np.random.default_rng(seed)
-    scores = rng.integers(0, 4 + 40 * (seed % 2), 60) / 10
-    true = rng.random(60) < 0.4
-    assert auc(scores, true) == pytest.approx(pairs(scores, true))
-    for fpr in (0.0, 0.01, 0.05, 0.3, 1.0):
-        assert recall_at(scores, true, fpr) == pytest.approx(by_thresholds(scores, true, fpr))
-    rate, recall = roc(scores, true)
-    assert (rate[0], recall[0], rate[-1], recall[-1]) == (0, 0, 1, 1)
-    assert len(rate) == 1 + len(set(scores))
-
-
-def test_scores_that_are_all_equal_tell_nothing():
-    assert auc([0.5] * 4, [True, False, True, False]) == 0.5
-    assert recall_at([0.5] * 4, [True, False, True, False], 0.05) == 0
-    assert np.isnan([auc([1, 2], [True, True]), recall_at([1, 2], [False, False], 0.1)]).all()
 
 
 # learning

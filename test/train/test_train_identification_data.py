@@ -12,7 +12,7 @@ register_parts("identification")
 
 from robollm.train import config as configs  # noqa: E402
 from robollm.train.identification.data import PickData  # noqa: E402
-from robollm.train.identification.metric import Gallery, RetrievalMetric, ranks  # noqa: E402
+from robollm.train.identification.metric import RetrievalMetric  # noqa: E402
 
 
 @pytest.fixture
@@ -83,42 +83,6 @@ def test_a_negative_limit_is_refused(root):
 @pytest.mark.parametrize(("size", "picks"), [("small", 0), ("base", 2000), ("large", 2000)])
 def test_large_models_choose_their_checkpoint_on_a_part(size, picks):
     assert configs.load("identification", size).val_dataloader.dataset.val_picks == picks
-
-
-# ranks
-
-
-def gallery():
-    rows = [("a", "1", [1, 0]), ("b", "1", [0, 1]), ("b", "2", [0.6, 0.8]), ("c", "1", [-1, 0])]
-    return Gallery.of([(p, i, np.array(v, np.float32)) for p, i, v in rows])
-
-
-def counts(found):
-    return found["product"].tolist(), found["image"].tolist()
-
-
-def test_ranks_among_a_manifest_are_those_of_its_own_gallery():
-    queries = np.array([[1, 0], [0, 1]], np.float32)
-    truths = np.array([2, 0])
-    assert counts(ranks(queries, truths, gallery())) == ([2, 2], [3, 3])
-    choices = [np.array([1, 2]), np.array([0, 2])]
-    assert counts(ranks(queries, truths, gallery(), choices)) == ([1, 1], [2, 1])
-    missing = [np.array([0, 1]), np.zeros(0, np.int64)]
-    assert min(*counts(ranks(queries, truths, gallery(), missing))[0]) > 1000
-
-
-@pytest.mark.parametrize("within", [False, True])
-def test_what_is_not_a_number_is_never_found_and_comes_before_the_truth(within):
-    one = gallery()
-    choices = [np.arange(3)] * 2 if within else None
-    queries = np.array([[np.nan, 0], [1, 0]], np.float32)
-    found, _ = counts(ranks(queries, np.array([0, 0]), one, choices))
-    assert found[0] > 1000
-    assert found[1] == 0
-    one.vectors[2] = np.nan  # b's second image
-    assert counts(ranks(queries[1:], np.array([0]), one, choices and choices[1:])) == ([1], [1])
-    found, _ = counts(ranks(queries[1:], np.array([1]), one, [np.array([1])] if within else None))
-    assert found[0] > 1000
 
 
 @pytest.mark.parametrize(

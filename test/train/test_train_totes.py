@@ -16,9 +16,10 @@ from robollm.data.armbench_instances import Instance, read_instances
 from robollm.data.armbench_segmentation import MIX, outlines
 from robollm.data.images import read_image
 from robollm.data.problems import Problems
+from robollm.metrics.rle import exact_rle
 from robollm.runtime.bundle import Canvas
 from robollm.runtime.pixels import to_canvas
-from robollm.train.detector.tote_view import Jitter, Placed, decoded, exact_rle, letterbox
+from robollm.train.detector.tote_view import Jitter, Placed, decoded, letterbox
 from robollm.train.detector.totes import ToteData
 from robollm.train.engine.draws import Draw, Void, collate
 

@@ -12,61 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from robollm.core.errors import ConfigError, FrameError
+from robollm.core.errors import ConfigError
 from robollm.core.letterbox import Letterbox
 from robollm.data.armbench_instances import Instance
+from robollm.metrics.rle import exact_rle
 from robollm.train.engine.augment import MEAN_COLOUR
 
 Pixels = NDArray[np.uint8]
-
-
-def exact_rle(instance: Instance, hw: tuple[int, int]) -> dict[str, Any]:
-    """The mask of an annotation in COCO's compressed run lengths.
-
-    Args:
-        instance: polygons or run lengths.
-        hw: (height, width) of its image, px.
-
-    Raises:
-        FrameError: `bad_segmentation`, if pycocotools can't read it.
-    """
-    mask = instance.segmentation
-    try:
-        if isinstance(mask, list):
-            rle = coco_mask.merge(coco_mask.frPyObjects(mask, *hw))
-        elif isinstance(mask["counts"], list):
-            rle = coco_mask.frPyObjects(mask, *hw)
-        else:
-            rle = {"size": list(hw), "counts": mask["counts"].encode()}
-        if _pixels(rle["counts"]) != hw[0] * hw[1]:
-            raise ValueError(f"its runs don't make {hw[0]}x{hw[1]} px")
-    except (ValueError, TypeError) as e:
-        raise FrameError(
-            f"annotation {instance.id} has a segmentation that can't be read: {e}",
-            kind="bad_segmentation",
-            fix="write the annotation file again",
-        ) from e
-    return dict(rle)
-
-
-def _pixels(counts: bytes) -> int:
-    """How many pixels compressed run lengths cover; pycocotools decodes too few without a word.
-
-    Source: pycocotools maskApi.c, rleFrString.
-    """
-    runs: list[int] = []
-    value = shift = 0
-    for byte in counts:
-        digit = byte - 48
-        value |= (digit & 31) << shift
-        shift += 5
-        if digit & 32:
-            continue
-        if digit & 16:
-            value -= 1 << shift
-        runs.append(value + (runs[-2] if len(runs) > 2 else 0))
-        value = shift = 0
-    return sum(runs) if min(runs, default=0) >= 0 and not shift else -1
 
 
 def decoded(rle: dict[str, Any]) -> NDArray[np.uint8]:

@@ -16,8 +16,9 @@ from robollm.core.errors import ConfigError, FrameError
 from robollm.data.armbench_instances import ImageRecord, Instance, read_instances
 from robollm.data.armbench_segmentation import MIX, ROOT, SUBSETS
 from robollm.data.images import read_image
+from robollm.metrics.rle import exact_rle
 from robollm.train.detector import ops
-from robollm.train.detector.tote_view import Jitter, Placed, exact_rle, letterbox
+from robollm.train.detector.tote_view import Jitter, Placed, letterbox
 from robollm.train.engine.draws import Sample, TaskData
 
 ops.prepare()
