@@ -17,7 +17,13 @@ _MARGIN = 0.05
 
 
 def split_picks(
-    root: Path, split: str, problems: Problems, *, share: float = 0.1, seed: int = 0
+    root: Path,
+    split: str,
+    problems: Problems,
+    *,
+    share: float = 0.1,
+    seed: int = 0,
+    keep_learned: bool = False,
 ) -> Iterator[armbench.Pick]:
     """Read the picks of a split, by product as in training; those of the pickle's order.
 
@@ -27,6 +33,8 @@ def split_picks(
         problems: gets what is wrong with a pick; those without a known truth are left out.
         share: see `armbench.split_products`.
         seed: the same.
+        keep_learned: of "test", also give picks of products that are for training, as ARMBench's
+            own list has them; they are noted all the same.
 
     Raises:
         ConfigError: if the split is unknown, or a file of it is damaged.
@@ -40,12 +48,12 @@ def split_picks(
         if truth is None:
             continue
         mine = truth not in learned if split == "test" else truth in found.products[split]
-        if mine:
+        if split == "test" and not mine:
+            action = "kept" if keep_learned else "skipped"
+            what = f"its product {truth} was learned"
+            problems.note("learned_product", root / "Picks" / name, what, action)
+        if mine or (split == "test" and keep_learned):
             yield armbench.read_pick_or_note(root, name, truth, problems)
-        elif split == "test":
-            problems.note(
-                "learned_product", root / "Picks" / name, f"its product {truth} was learned"
-            )
 
 
 def outline_box(root: Path, pick: str, view: str) -> tuple[float, float, float, float] | None:

@@ -139,20 +139,44 @@ class BagWriter:
         """
         if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8 or 0 in rgb.shape:
             raise BagError(f"image is {rgb.shape} {rgb.dtype}, want a non-empty (H, W, 3) uint8")
-        header = self._header(stamp_ns, frame_id)
-        msg: Any
         if jpeg:
-            data = np.frombuffer(jpeg_codec.encode(rgb), np.uint8)
-            msg = self._new(COMPRESSED)(header=header, format="jpeg", data=data)
-        else:
-            h, w = rgb.shape[:2]
-            msg = self._new(IMAGE)(
-                header=header, height=h, width=w, encoding="rgb8", is_bigendian=0, step=3 * w,
-                data=np.ascontiguousarray(rgb).reshape(-1),
-            )  # fmt: skip
-        self.write(
-            topic, COMPRESSED if jpeg else IMAGE, msg, stamp_ns if log_ns is None else log_ns
+            self.packed(topic, stamp_ns, frame_id, jpeg_codec.encode(rgb), log_ns=log_ns)
+            return
+        h, w = rgb.shape[:2]
+        msg = self._new(IMAGE)(
+            header=self._header(stamp_ns, frame_id), height=h, width=w, encoding="rgb8",
+            is_bigendian=0, step=3 * w, data=np.ascontiguousarray(rgb).reshape(-1),
+        )  # fmt: skip
+        self.write(topic, IMAGE, msg, stamp_ns if log_ns is None else log_ns)
+
+    def packed(
+        self,
+        topic: str,
+        stamp_ns: int,
+        frame_id: str,
+        packed: bytes,
+        *,
+        kind: str = "jpeg",
+        log_ns: int | None = None,
+    ) -> None:
+        """Write one image that is compressed already: its bytes as they are, no pixel changes.
+
+        Args:
+            topic: absolute name.
+            stamp_ns: capture time, ns.
+            frame_id: the camera's optical frame.
+            packed: the image file.
+            kind: the message's `format`.
+            log_ns: time of recording, ns; the stamp when left out.
+        """
+        if not packed:
+            raise BagError("a packed image has no bytes, want a JPEG or PNG file")
+        msg = self._new(COMPRESSED)(
+            header=self._header(stamp_ns, frame_id),
+            format=kind,
+            data=np.frombuffer(packed, np.uint8),
         )
+        self.write(topic, COMPRESSED, msg, stamp_ns if log_ns is None else log_ns)
 
     def string(self, topic: str, text: str, log_ns: int) -> None:
         """Write one std_msgs/String."""

@@ -22,7 +22,7 @@ from robollm.core.errors import BagError, RobollmError
 from robollm.nodes.play_schedule import NS, ReadAhead, Schedule, Tally
 
 if TYPE_CHECKING:
-    from robollm.data.bag import Topic
+    from robollm.data.bag import Message, Topic
 
 CLOCK_PERIOD_S = 0.01  # 100 Hz
 SETTLE_S = 0.5  # discovery is not over when the first side has found the other
@@ -122,6 +122,15 @@ class Player:
             tally.add(message.topic, time.monotonic() - due)
             self._publishers[message.topic, message.type].publish(message.raw)
         return line
+
+    def send(self, message: Message, clock_ns: int) -> None:
+        """Publish one message now; whoever gets it finds that /clock says `clock_ns` or later."""
+        self._tick(clock_ns, force=True)
+        self._publishers[message.topic, message.type].publish(message.raw)
+
+    def hold(self, clock_ns: int) -> None:
+        """Say once more what time it is, not more often than needed: /clock may lose messages."""
+        self._tick(clock_ns)
 
     def finish(self, line: Schedule, tail_s: float) -> None:
         """Let /clock run on for `tail_s`, then wait until the last messages have arrived."""
@@ -232,7 +241,7 @@ def main(argv: list[str] | None = None) -> int:
     stop = Stop()
     before = {s: signal.signal(s, stop) for s in (signal.SIGINT, signal.SIGTERM)}
     try:
-        options = _parser().parse_args(_own(argv))
+        options = _parser().parse_args(without_ros(argv))
         print(json.dumps(_run(options, argv, stop)), flush=True)
         return 0
     except RobollmError as e:
@@ -243,13 +252,13 @@ def main(argv: list[str] | None = None) -> int:
             signal.signal(number, handler)
 
 
-def _own(argv: list[str]) -> list[str]:
+def without_ros(argv: list[str]) -> list[str]:
     """The arguments that aren't ROS's. `--help` works where no ROS is."""
     if "--ros-args" not in argv:
         return argv
     from rclpy.utilities import remove_ros_args
 
-    return list(remove_ros_args(["bag_player", *argv])[1:])
+    return list(remove_ros_args(["program", *argv])[1:])
 
 
 def _run(options: argparse.Namespace, argv: list[str], stop: Stop) -> dict[str, Any]:

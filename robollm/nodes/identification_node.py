@@ -24,8 +24,7 @@ from robollm.nodes.pick_desk import PickDesk
 from robollm.nodes.run import run
 from robollm.runtime.arrival import Arrival
 from robollm.runtime.perceiver import Perceiver
-from robollm.runtime.pick_views import PickView
-from robollm.runtime.pixels import Region
+from robollm.runtime.pick_views import PickView, pre_pick
 from robollm.runtime.station import Station
 from robollm.runtime.timing import Laps
 
@@ -263,12 +262,7 @@ class IdentificationNode(PerceptionNode):
         arrival = self.station.frames.get(pick.stamp_ns)
         if arrival is None:
             self.stats.count("pick_without_tote_image")
-            return PickView("image", None, "no tote image with the pick's stamp is kept")
-        try:
-            return PickView("image", Region(arrival.frame(), pick.box))
-        except FrameError as e:
-            self.refuse("image", e)
-            return PickView("image", None, e.what)
+        return pre_pick(arrival, pick.box, self.refuse)
 
     def _answer(self, pick: Pick, answer: Identification) -> None:
         self._sights.pop(pick.pick_id, None)

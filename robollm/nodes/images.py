@@ -15,7 +15,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from robollm.core.errors import FrameError
 from robollm.core.settings import NodeConfig
 from robollm.nodes import messages, qos
-from robollm.runtime.arrival import Arrival
+from robollm.runtime.arrival import Arrival, StampCheck
 
 LOOK_S = 0.5  # how often the graph is looked at
 STEADY = Clock(clock_type=ClockType.STEADY_TIME)  # a node on simulated time must not freeze
@@ -55,7 +55,7 @@ class ImageSource:
         self._on_arrival = on_arrival
         self._on_bad = on_bad
         self._last_s = time.monotonic()
-        self._last = ("", 0)
+        self._stamps = StampCheck()
         best_effort = config.image_qos == "best_effort"
         self._best_effort = {"raw": best_effort, "compressed": best_effort}
         self._topics = {"raw": topic, "compressed": f"{topic}/compressed"}
@@ -151,15 +151,10 @@ class ImageSource:
 
     def _arrived(self, kind: str, arrival: Arrival) -> None:
         self._last_s = time.monotonic()
-        last_kind, last_stamp = self._last
-        if arrival.stamp_ns == last_stamp:
-            if kind == last_kind:  # else: the same image both ways, before `_look` chose one
-                error = FrameError(
-                    f"stamp {last_stamp / 1e9:.9f} s is the one of the image before",
-                    kind="repeated_stamp",
-                    fix="let the camera driver stamp every image with its own capture time",
-                )
-                self._on_bad(self.stream, error)
+        try:
+            if not self._stamps.is_new(kind, arrival.stamp_ns):
+                return
+        except FrameError as e:
+            self._on_bad(self.stream, e)
             return
-        self._last = (kind, arrival.stamp_ns)
         self._on_arrival(self.stream, arrival)

@@ -1,9 +1,8 @@
-"""ROS messages to our records and back. The only file that knows the messages' fields."""
+"""Our records as ROS messages; the way back is `data.ros_fields`, which needs no ROS."""
 
 from __future__ import annotations
 
 import array
-import math
 import sys
 from collections.abc import Sequence
 
@@ -25,107 +24,20 @@ from vision_msgs.msg import (
 from robollm.core.decide import Identification
 from robollm.core.defects import Verdict, ViewEvidence
 from robollm.core.detections import Detections
-from robollm.core.errors import FrameError, MessageError
-from robollm.core.frame import CHANNELS, NS, Frame
+from robollm.core.frame import NS
 from robollm.core.picks import Pick
-
-ENCODINGS = {"rgb8": "rgb", "bgr8": "bgr", "mono8": "mono", "rgba8": "rgba", "bgra8": "bgra"}
-
-Box = tuple[float, float, float, float]
-
-
-def stamp_ns(stamp: Time) -> int:
-    """A stamp in nanoseconds.
-
-    Raises:
-        FrameError: for a stamp that is zero, negative or has a fraction of a second or more.
-    """
-    if not (0 <= stamp.nanosec < NS) or stamp.sec < 0 or (stamp.sec == 0 and stamp.nanosec == 0):
-        raise FrameError(
-            f"stamp is sec {stamp.sec} nanosec {stamp.nanosec}, want a time > 0 with nanosec < 1e9",
-            kind="bad_stamp",
-            fix="let the camera driver set header.stamp to the capture time",
-        )
-    return int(stamp.sec) * NS + int(stamp.nanosec)
+from robollm.data.ros_fields import ENCODINGS as ENCODINGS
+from robollm.data.ros_fields import Box as Box
+from robollm.data.ros_fields import decode_compressed as decode_compressed
+from robollm.data.ros_fields import stamp_ns as stamp_ns
+from robollm.data.ros_fields import to_box as to_box
+from robollm.data.ros_fields import to_frame as to_frame
+from robollm.data.ros_fields import to_pick as to_pick
 
 
 def header(stamp: int, frame_id: str) -> Header:
     """A header from nanoseconds and a frame."""
     return Header(stamp=Time(sec=stamp // NS, nanosec=stamp % NS), frame_id=frame_id)
-
-
-def to_frame(msg: Image, stream: str) -> Frame:
-    """An Image as a frame, without copying a pixel; `step` may pad the rows.
-
-    Raises:
-        FrameError: for another encoding, an empty image, a `step` or a data length that
-            contradicts the size, or a bad stamp.
-    """
-    if msg.encoding not in ENCODINGS:
-        raise FrameError(
-            f"encoding {msg.encoding!r}, want one of {', '.join(ENCODINGS)}",
-            kind="bad_encoding",
-            fix="set the camera to rgb8 or bgr8, or put image_proc in front",
-        )
-    order = ENCODINGS[msg.encoding]
-    h, w, c = msg.height, msg.width, CHANNELS[order]
-    if h == 0 or w == 0:
-        raise FrameError(
-            f"image is {w}x{h} px, want both > 0", kind="empty_image", fix="check the camera"
-        )
-    if msg.step < w * c:
-        raise FrameError(
-            f"step is {msg.step} bytes, want at least {w * c} for {w} px of {msg.encoding}",
-            kind="bad_step",
-            fix="let the camera driver set step to the bytes of one row",
-        )
-    if len(msg.data) != h * msg.step:
-        raise FrameError(
-            f"data has {len(msg.data)} bytes, want {h * msg.step} ({h} rows of {msg.step})",
-            kind="bad_data_length",
-            fix="check the link to the camera; the image was cut or its header is wrong",
-        )
-    rows = np.frombuffer(msg.data, np.uint8).reshape(h, msg.step)
-    pixels = rows[:, : w * c].reshape(h, w, c)
-    return Frame(pixels, order, stamp_ns(msg.header.stamp), msg.header.frame_id, stream)
-
-
-def decode_compressed(msg: CompressedImage, stream: str) -> Frame:
-    """Decode a CompressedImage (JPEG, PNG, anything OpenCV reads) as bgr.
-
-    Raises:
-        FrameError: if it does not decode or has a bad stamp.
-    """
-    ns = stamp_ns(msg.header.stamp)
-    raw = np.frombuffer(msg.data, np.uint8)
-    try:
-        pixels = cv2.imdecode(raw, cv2.IMREAD_COLOR) if len(raw) else None
-    except cv2.error:  # a header that promises more pixels than OpenCV takes
-        pixels = None
-    if pixels is None:
-        raise FrameError(
-            f"{len(raw)} bytes of {msg.format!r} don't decode as an image",
-            kind="bad_compressed",
-            fix="check the link to the camera; publish jpeg or png",
-        )
-    return Frame(np.asarray(pixels, np.uint8), "bgr", ns, msg.header.frame_id, stream)
-
-
-def to_box(bbox: BoundingBox2D) -> Box:
-    """Corners (x1, y1, x2, y2), px.
-
-    Raises:
-        MessageError: if a number is not finite or a side is not > 0.
-    """
-    x, y = bbox.center.position.x, bbox.center.position.y
-    w, h = bbox.size_x, bbox.size_y
-    if not all(math.isfinite(v) for v in (x, y, w, h)) or w <= 0 or h <= 0:
-        raise MessageError(
-            f"bbox has centre ({x}, {y}) and size ({w}, {h}), want finite numbers and size > 0",
-            kind="bad_box",
-            fix="fill in bbox in px of the tote image",
-        )
-    return x - w / 2, y - h / 2, x + w / 2, y + h / 2
 
 
 def from_box(box: Sequence[float]) -> BoundingBox2D:
@@ -135,25 +47,6 @@ def from_box(box: Sequence[float]) -> BoundingBox2D:
     out.center.position.x = (x1 + x2) / 2
     out.center.position.y = (y1 + y2) / 2
     return out
-
-
-def to_pick(msg: Detection2D, container: str | None) -> Pick:
-    """A controller's pick.
-
-    Raises:
-        MessageError: without an id, with a bad stamp or a bad box.
-    """
-    if not msg.id:
-        raise MessageError("pick has no id", kind="bad_pick", fix="set Detection2D.id")
-    try:
-        ns = stamp_ns(msg.header.stamp)
-    except FrameError as e:
-        raise MessageError(
-            f"pick {msg.id!r}: {e.what}",
-            kind="bad_stamp",
-            fix="set header.stamp to the stamp of the tote image that it was planned on",
-        ) from e
-    return Pick(msg.id, ns, msg.header.frame_id, to_box(msg.bbox), container)
 
 
 def hypothesis(class_id: str, score: float) -> ObjectHypothesisWithPose:

@@ -13,12 +13,12 @@ from std_msgs.msg import String
 from vision_msgs.msg import Detection2D
 
 from robollm.core.errors import FrameError, MessageError
-from robollm.core.picks import UNCLAIMED, Case, Pick, PickBook
+from robollm.core.picks import UNCLAIMED, Case, Pick, PickBook, refuse_stale
 from robollm.core.settings import PickConfig, view_regions, view_topics
+from robollm.data.ros_fields import to_container
 from robollm.nodes import messages, qos
 from robollm.runtime.arrival import Arrival
-from robollm.runtime.pick_views import PickView
-from robollm.runtime.pixels import Region
+from robollm.runtime.pick_views import PickView, post_pick
 
 if TYPE_CHECKING:
     from robollm.nodes.base import PerceptionNode
@@ -92,24 +92,11 @@ class PickDesk:
 
     def pick_views(self, case: Case[Arrival]) -> list[PickView]:
         """The expected views of a pick, decoded, in the order of the setting."""
-        return [self._pick_view(name, case.views.get(name)) for name in self.views]
-
-    def _pick_view(self, name: str, arrival: Arrival | None) -> PickView:
-        if arrival is None:
-            limit = self._config.view_timeout_s
-            return PickView(name, None, f"no usable image within {limit:g} s of the pick")
-        try:
-            frame = arrival.frame()
-        except FrameError as e:
-            self._node.refuse(name, e)
-            return PickView(name, None, e.what)
-        roi = self._regions.get(name)
-        box = (
-            None
-            if roi is None
-            else (float(roi[0]), float(roi[1]), float(roi[0] + roi[2]), float(roi[1] + roi[3]))
-        )
-        return PickView(name, Region(frame, box))
+        limit = self._config.view_timeout_s
+        return [
+            post_pick(name, case.views.get(name), self._regions.get(name), limit, self._node.refuse)
+            for name in self.views
+        ]
 
     def _listen_to_container(self, profile: QoSProfile) -> None:
         self._container_sub = self._node.create_subscription(
@@ -130,14 +117,12 @@ class PickDesk:
         self._listen_to_container(qos.RESULTS)
 
     def _take_container(self, msg: String) -> None:
-        if not msg.data.strip():
-            error = MessageError(
-                "container id is empty", kind="bad_container", fix="publish the container's id"
-            )
-            self._node.refuse("container", error)
+        try:
+            self.container = to_container(msg.data)
+        except MessageError as e:
+            self._node.refuse("container", e)
             self.container = None
             return
-        self.container = msg.data.strip()
         self._node.get_logger().info(f"container {self.container}")
         if self._on_container is not None:
             self._on_container()
@@ -155,15 +140,10 @@ class PickDesk:
 
     def _take_view(self, name: str, arrival: Arrival) -> None:
         limit = self._node.settings(PickConfig).max_view_age_s
-        age_s = (self._node.get_clock().now().nanoseconds - arrival.stamp_ns) / 1e9
-        if limit and abs(age_s) > limit:
-            error = FrameError(
-                f"image is {age_s:.1f} s old, want at most {limit:g} s",
-                kind="stale_view",
-                fix="synchronise the camera's clock; for a bag play /clock and set "
-                "use_sim_time: true; or raise max_view_age_s",
-            )
-            self._node.refuse(name, error)
+        try:
+            refuse_stale(arrival.stamp_ns, self._node.get_clock().now().nanoseconds, limit)
+        except FrameError as e:
+            self._node.refuse(name, e)
             return
         self._book.add_view(name, arrival.stamp_ns, arrival, time.monotonic())
         self._hand_over()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from robollm.core.defects import UNINSPECTED, Verdict, ViewEvidence
 from robollm.core.errors import FrameError
 from robollm.core.quality import unusable
 from robollm.core.settings import PickConfig
+from robollm.runtime.arrival import Arrival
 from robollm.runtime.pixels import Region, refuse_huge
 
 
@@ -25,6 +26,58 @@ class PickView:
     name: str
     region: Region | None
     reason: str = ""
+
+
+Refuse = Callable[[str, FrameError], None]
+"""Counts an image that can't be used: name of its stream, and why."""
+
+
+def pre_pick(
+    arrival: Arrival | None, box: tuple[float, float, float, float], refuse: Refuse
+) -> PickView:
+    """The picked object in its tote image.
+
+    Args:
+        arrival: the image that the pick was planned on; None: nobody has it.
+        box: the target, (x1, y1, x2, y2), px of that image.
+        refuse: told of an image that can't be decoded.
+    """
+    if arrival is None:
+        return PickView("image", None, "no tote image with the pick's stamp is kept")
+    try:
+        return PickView("image", Region(arrival.frame(), box))
+    except FrameError as e:
+        refuse("image", e)
+        return PickView("image", None, e.what)
+
+
+def post_pick(
+    name: str,
+    arrival: Arrival | None,
+    roi: tuple[int, int, int, int] | None,
+    limit_s: float,
+    refuse: Refuse,
+) -> PickView:
+    """One expected view of a pick.
+
+    Args:
+        name: the view's name.
+        arrival: its image; None: it did not come.
+        roi: part to look at, (x, y, width, height), px; None: all of it.
+        limit_s: how long it was waited for, s.
+        refuse: told of an image that can't be decoded.
+    """
+    if arrival is None:
+        return PickView(name, None, f"no usable image within {limit_s:g} s of the pick")
+    try:
+        frame = arrival.frame()
+    except FrameError as e:
+        refuse(name, e)
+        return PickView(name, None, e.what)
+    if roi is None:
+        return PickView(name, Region(frame))
+    x, y, w, h = roi
+    return PickView(name, Region(frame, (float(x), float(y), float(x + w), float(y + h))))
 
 
 def uninspected(views: Sequence[str], reason: str) -> tuple[Verdict, list[ViewEvidence]]:

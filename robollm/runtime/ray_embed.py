@@ -8,14 +8,11 @@ names, as on a shared folder, and have robollm installed.
 from __future__ import annotations
 
 import logging
-import os
 import pickle
-import signal
 import socket
-import threading
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -28,11 +25,10 @@ from robollm.core.errors import ConfigError, FrameError, InferenceError, Robollm
 from robollm.core.settings import RuntimeConfig
 from robollm.runtime.embed_files import READERS, LocalEmbedding, Seen, batch_of, in_order
 from robollm.runtime.perceiver import Perceiver
+from robollm.runtime.ray_cluster import cluster, need_answer, need_ray, places
 from robollm.runtime.references import Picture, digest_of
 
 BATCHES_PER_TASK = 8  # what Ray hands out at a time; ten thousand tasks for a million pictures
-CONNECT_S = 10.0  # for a machine of the cluster to answer
-OBJECT_STORE = 256 << 20  # bytes, for a Ray of our own: it holds paths and vectors
 
 
 class RayEmbedding:
@@ -59,8 +55,8 @@ class RayEmbedding:
         address: str = "",
         workers: int = 0,
     ) -> None:
-        _need_ray()
-        _need_answer(address)
+        need_ray()
+        need_answer(address)
         self._config = replace(
             config, bundle=str(Path(config.bundle).absolute()), threads=config.threads or 1
         )
@@ -88,7 +84,7 @@ class RayEmbedding:
         source = iter(fresh)
         batches = iter(lambda: list(islice(source, size)), [])
         rows = [{"number": n, "pictures": pickle.dumps(b)} for n, b in enumerate(batches)]
-        with _cluster(self._address, self._workers * self._config.threads):
+        with cluster(self._address, self._workers * self._config.threads):
             for part in self._run(rows):
                 yield from part
 
@@ -117,7 +113,7 @@ class RayEmbedding:
 
         logging.getLogger("ray.data").setLevel(logging.ERROR)  # its chat about plans and bars
         gpus = 1 if self._config.provider in ("cuda", "tensorrt") else 0
-        workers = min(len(rows), self._places(gpus))
+        workers = min(len(rows), places(self._workers, threads=self._config.threads, gpus=gpus))
         tasks = max(min(len(rows), workers), -(-len(rows) // BATCHES_PER_TASK))
         data = ray.data.from_items(rows, override_num_blocks=tasks).map_batches(
             _Worker,
@@ -150,27 +146,6 @@ class RayEmbedding:
             if isinstance(found, RobollmError):
                 raise found
             yield _checked(found)
-
-    def _places(self, gpus: int) -> int:
-        """How many models run at once.
-
-        Raises:
-            ConfigError: if the cluster can't carry as many as were asked for: Ray would wait.
-        """
-        import ray
-
-        have: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-        most = int(have.get("CPU", 0) // self._config.threads)
-        if gpus:
-            most = min(most, int(have.get("GPU", 0)))
-        if most < max(1, self._workers):
-            raise ConfigError(
-                f"{max(1, self._workers)} workers with {self._config.threads} threads "
-                f"{'and a GPU ' if gpus else ''}each don't fit Ray's cluster of "
-                f"{have.get('CPU', 0):g} processors and {have.get('GPU', 0):g} GPUs",
-                fix="give fewer --workers or --threads, or add machines",
-            )
-        return self._workers or most
 
 
 def _checked(found: list[Seen]) -> list[Seen]:
@@ -233,72 +208,3 @@ class _Worker:
             return list(self._embedding(pictures, {}))
         except RobollmError as e:
             return e
-
-
-def _need_ray() -> None:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody is told about anybody's builds
-    try:
-        import ray.data  # noqa: F401
-    except ImportError as e:
-        raise ConfigError(
-            f"--ray needs Ray Data, which is not installed ({e})",
-            fix='pip install "robollm[ray]", or build without --ray',
-        ) from e
-
-
-def _need_answer(address: str) -> None:
-    """Refuse an address at which nobody listens: Ray would try for minutes."""
-    host, _, port = address.rpartition(":")
-    if "://" in address or not port.isdecimal():
-        return
-    try:
-        socket.create_connection((host, int(port)), timeout=CONNECT_S).close()
-    except (OSError, OverflowError) as e:
-        raise _no_cluster(address, e) from e
-
-
-def _no_cluster(address: str, error: Exception) -> ConfigError:
-    where = f"at {address!r}" if address else "on this machine"
-    return ConfigError(
-        f"no Ray cluster {where}: {str(error).strip().splitlines()[0]}",
-        fix="start one with `ray start --head` and give its address; if it wants a token, set "
-        "RAY_AUTH_TOKEN to the same on all machines; or give no address",
-    )
-
-
-@contextmanager
-def _cluster(address: str, cpus: int) -> Iterator[None]:
-    """Connect to a cluster, or start one here; one that is connected already is used, and stays.
-
-    Args:
-        address: of the cluster; empty: start one.
-        cpus: processors that one started here should have at least.
-
-    Raises:
-        ConfigError: if it can't be reached.
-    """
-    import ray
-
-    if ray.is_initialized():
-        yield
-        return
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        if address:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
-        else:
-            ray.init(
-                num_cpus=max(cpus, len(os.sched_getaffinity(0))),
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.WARNING,
-                object_store_memory=OBJECT_STORE,
-            )
-    except (ConnectionError, OSError, RuntimeError, ValueError) as e:
-        raise _no_cluster(address, e) from e
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, before)  # Ray's own would lose what waits to be committed
-    try:
-        yield
-    finally:
-        ray.shutdown()

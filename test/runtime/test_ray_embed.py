@@ -13,7 +13,7 @@ import pytest
 from robollm.core.errors import ConfigError, InferenceError
 from robollm.core.settings import RuntimeConfig
 from robollm.gallery.reader import GalleryReader
-from robollm.runtime import ray_embed
+from robollm.runtime import ray_cluster, ray_embed
 from robollm.runtime.embed_files import Seen
 from robollm.runtime.enroll import build_gallery, enroll
 from robollm.runtime.perceiver import Perceiver
@@ -36,7 +36,7 @@ def cluster():
     before = dict(os.environ)
     os.environ["RAY_TMPDIR"] = folder
     try:
-        with ray_embed._cluster("", 2):
+        with ray_cluster.cluster("", 2):
             yield
     finally:
         for name in os.environ.keys() - before.keys():
@@ -112,7 +112,7 @@ def test_what_is_known_already_needs_no_ray(perceiver, images, tmp_path, monkeyp
     first = enroll(perceiver, images, tmp_path / "gallery")
     for source in first.bad:
         (images / source).unlink()
-    monkeypatch.setattr(ray_embed, "_cluster", lambda *_: pytest.fail("nothing is new"))
+    monkeypatch.setattr(ray_embed, "cluster", lambda *_: pytest.fail("nothing is new"))
     again = build_gallery(
         images,
         tmp_path / "gallery",

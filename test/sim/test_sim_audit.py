@@ -7,14 +7,14 @@ import pytest
 
 from robollm.core.errors import ConfigError
 from robollm.data import armbench_defects, armbench_identification, armbench_segmentation, jpeg
-from robollm.sim.dataset.audit import audit, spaced, verdicts, write_audit
-from robollm.sim.dataset.audit_features import (
+from robollm.data.shortcuts import (
     balanced_accuracy,
     fit_lda,
     fit_neighbours,
     hsv_histogram,
     thumbnail,
 )
+from robollm.sim.dataset.audit import audit, spaced, verdicts, write_audit
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"

@@ -22,7 +22,7 @@ from robollm.data import armbench_defects as defects
 from robollm.data import armbench_identification as identification
 from robollm.data import armbench_segmentation as segmentation
 from robollm.data.armbench_files import write_json
-from robollm.sim.dataset.audit_features import (
+from robollm.data.shortcuts import (
     balanced_accuracy,
     colour_and_area,
     fit_lda,

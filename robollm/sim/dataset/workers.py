@@ -1,4 +1,4 @@
-"""Processes that do jobs. One dies: an error says so. The parent dies: they end by themselves."""
+"""Processes that do jobs. One dies: the caller decides. The parent dies: they end by themselves."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import itertools
 import multiprocessing
 import os
 import signal
+import threading
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from robollm.core.errors import RobollmError
 
@@ -39,10 +41,15 @@ class _Worker:
     pipe: Connection
     job: Any = None
     done: int = 0
+    lost: bool = False
 
 
 class WorkerError(RobollmError):
     """A worker process ended, or a job failed in a way that nobody foresaw."""
+
+
+Died: TypeAlias = Callable[[Any, WorkerError], Any]
+"""From a job during which its process died, and what is known of that, to what stands for it."""
 
 
 @contextmanager
@@ -59,6 +66,29 @@ def _environment() -> Iterator[None]:
                 os.environ.pop(key, None)
             else:
                 os.environ[key] = value
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Start a child in peace: Ctrl-C comes to both, and a half-started one would complain.
+
+    The child inherits that this thread is deaf to Ctrl-C; `_serve` then ignores it. Here a signal
+    waits until the child has all that it needs.
+    """
+    resource_tracker.ensure_running()  # else the first start does, and lets signals in again
+    main = threading.current_thread() is threading.main_thread()
+    waiting: list[int] = []
+    held = (signal.SIGINT, signal.SIGTERM) if main else ()
+    before = {n: signal.signal(n, lambda number, _: waiting.append(number)) for n in held}
+    heard = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, heard)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for late in waiting:
+            signal.raise_signal(late)
 
 
 def _serve(pipe: Connection, make: Callable[..., Desk], arguments: tuple[Any, ...]) -> None:
@@ -105,7 +135,8 @@ def run_jobs(
     *,
     workers: int,
     jobs_per_life: int = 200,
-) -> Iterator[Any]:
+    died: Died | None = None,
+) -> Generator[Any]:
     """Do jobs in `workers` processes; yield what they return, in the order of their ends.
 
     Args:
@@ -114,11 +145,13 @@ def run_jobs(
         jobs: picklable.
         workers: processes, at least 1, each of one thread.
         jobs_per_life: a process is replaced after so many jobs, so that memory can't pile up.
+        died: is asked when a process dies; another one goes on with the next job. None: that is
+            an error.
 
     Raises:
         RobollmError: what a job raised on purpose.
         OSError: likewise, of files.
-        WorkerError: if a process died or a job failed otherwise.
+        WorkerError: if a job failed otherwise, or a process died.
     """
     context = multiprocessing.get_context("spawn")
     rest: Iterator[Any] = iter(jobs)
@@ -127,7 +160,7 @@ def run_jobs(
     def hire() -> None:
         here, there = context.Pipe()
         process = context.Process(target=_serve, args=(there, make, arguments), daemon=True)
-        with _environment():
+        with _undisturbed(), _environment():
             process.start()
         there.close()
         crew.append(_Worker(process, here))
@@ -150,9 +183,9 @@ def run_jobs(
         while crew:
             ready = {id(p) for p in wait([w.pipe for w in crew])}
             for worker in [w for w in crew if id(w.pipe) in ready]:
-                value = _answer(worker)
+                value = _answer(worker, died)
                 worker.done += 1
-                if worker.done >= jobs_per_life:
+                if worker.lost or worker.done >= jobs_per_life:
                     _dismiss(worker)
                     crew.remove(worker)
                     hire()
@@ -175,15 +208,19 @@ def _dismiss(worker: _Worker) -> None:
     worker.process.close()
 
 
-def _answer(worker: _Worker) -> Any:
+def _answer(worker: _Worker, died: Died | None) -> Any:
     try:
         kind, value = worker.pipe.recv()
     except (EOFError, ConnectionResetError) as e:
         worker.process.join(_END_S)
-        raise WorkerError(
+        error = WorkerError(
             f"a worker process ended with code {worker.process.exitcode} during {worker.job}",
             fix="is there enough memory? run the same command again, with fewer --workers",
-        ) from e
+        )
+        if died is None:
+            raise error from e
+        worker.lost = True
+        return died(worker.job, error)
     if kind == "refused":
         error, what, fix = value
         raise error(what, fix=fix)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 F64 = NDArray[np.float64]
 U8 = NDArray[np.uint8]
 Predict = Callable[[F64], list[str]]
+Scores = Callable[[F64], F64]
 
 _NEIGHBOURS = 5
 
@@ -70,12 +71,15 @@ def _scale(rows: F64) -> tuple[F64, F64]:
     return rows.mean(0), np.where(spread > 1e-9, spread, 1.0)
 
 
-def fit_lda(rows: F64, labels: Sequence[str]) -> Predict:
+def lda_scores(rows: F64, labels: Sequence[str]) -> tuple[list[str], Scores]:
     """Linear discriminant analysis with equal priors and one shared covariance.
 
     Args:
         rows: (N, D) float64.
         labels: N, of two classes or more.
+
+    Returns:
+        The C class names, sorted, and a function (Q, D) -> (Q, C): its softmax is the posterior.
     """
     middle, spread = _scale(rows)
     x, y = (rows - middle) / spread, np.array(labels)
@@ -86,11 +90,22 @@ def fit_lda(rows: F64, labels: Sequence[str]) -> Predict:
     weights = np.linalg.solve(shared, means.T)  # (D, C)
     bias = -0.5 * np.einsum("cd,dc->c", means, weights)
 
-    def predict(queries: F64) -> list[str]:
-        scores = (queries - middle) / spread @ weights + bias
-        return [names[i] for i in scores.argmax(1)]
+    def scores(queries: F64) -> F64:
+        out: F64 = (queries - middle) / spread @ weights + bias
+        return out
 
-    return predict
+    return names, scores
+
+
+def fit_lda(rows: F64, labels: Sequence[str]) -> Predict:
+    """The class that `lda_scores` holds likeliest.
+
+    Args:
+        rows: (N, D) float64.
+        labels: N, of two classes or more.
+    """
+    names, scores = lda_scores(rows, labels)
+    return lambda queries: [names[i] for i in scores(queries).argmax(1)]
 
 
 def fit_neighbours(rows: F64, labels: Sequence[str]) -> Predict:
