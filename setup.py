@@ -36,7 +36,7 @@ EXTRAS = {
     "gpu": ["onnxruntime-gpu>=1.17"],
     # The plugin of ONNX Runtime serves Intel's processors, OpenVINO's own runtime all x86 ones.
     "openvino": ["onnxruntime>=1.23", "onnxruntime-ep-openvino>=1.8", "openvino>=2025.0"],
-    "eval": ["rosbags>=0.10.10", "pycocotools>=2.0.7", "matplotlib>=3.6"],
+    "eval": ["rosbags>=0.10.10", "pycocotools>=2.0.7", "matplotlib>=3.6", "jinja2>=3.1"],
     "ray": ["ray[data]>=2.51"],  # galleries built on several machines
     "sim": ["mujoco>=3.2", "pillow>=9.1", "rosbags>=0.10.10"],
     # MMDetection's own requirements don't fit together, so after this extra:
@@ -77,6 +77,8 @@ EXTRAS = {
         "pytest-xdist>=3.3",
         "rosbags>=0.10.10",
         "ruff>=0.9",
+        "scikit-learn>=1.3",
+        "selenium>=4.20",
         "setuptools>=64",
         "types-psutil",
         "types-PyYAML",
@@ -92,7 +94,16 @@ setup(
     maintainer_email="maintainers@robollm.invalid",
     python_requires=">=3.10",
     packages=find_packages(include=[NAME, f"{NAME}.*"]),
-    package_data={NAME: ["py.typed", "train/configs/*.py", "train/configs/*/*.py"]},
+    package_data={
+        NAME: [
+            "py.typed",
+            "train/configs/*.py",
+            "train/configs/*/*.py",
+            "eval/report/*.j2",
+            "eval/report/*.css",
+            "eval/report/*.js",
+        ]
+    },
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),
@@ -111,6 +122,7 @@ setup(
             "identification_node = robollm.nodes.identification_node:main",
             "defect_node = robollm.nodes.defect_node:main",
             "bag_player = robollm.nodes.bag_player:main",
+            "eval_replay = robollm.nodes.eval_recorder:main",
             "verdict_monitor = robollm.nodes.verdict_monitor:main",
         ],
     },

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import results_evaluation
 import results_gallery
 from results_row import NOT_MEASURED, Card, NotMeasuredError, Row, busy, case, cpu, seconds, times
 
@@ -214,6 +215,7 @@ ROWS = (
         f"[curves]({MORE}#instances-and-pixels)",
     ),
     *results_gallery.ROWS,
+    *results_evaluation.ROWS,
     Row(
         "process start to the first verdict",
         startup,

@@ -14,6 +14,8 @@ VERBS = {
     "bench": "measure a bundle on this machine, side by side in every precision",
     "bundle": "show what a model bundle is, and verify it",
     "demo-data": "simulate a station: a bag with manifest, references and truth",
+    "doctor": "what is installed here, what of it works, and how to repair the rest",
+    "eval": "measure a bundle on ARMBench or on bags: figures, report, comparison",
     "export": "turn training runs into the bundle that the nodes run",
     "gallery": "build a product gallery, change it, ask it",
     "generate": "write config and docs from the settings in the code",

@@ -54,5 +54,6 @@ def scripts() -> dict[str, str]:
         "identification_node": "robollm.nodes.identification_node:main",
         "defect_node": "robollm.nodes.defect_node:main",
         "bag_player": "robollm.nodes.bag_player:main",
+        "eval_replay": "robollm.nodes.eval_recorder:main",
         "verdict_monitor": "robollm.nodes.verdict_monitor:main",
     }

@@ -1,0 +1,1 @@
+"""Offline evaluation: predict into a run folder, score it, report it, compare it with another."""

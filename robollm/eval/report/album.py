@@ -1,0 +1,175 @@
+"""Pictures for a page: found, shrunk, and packed into the page itself."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from robollm.core.errors import ConfigError, FrameError, RobollmError
+from robollm.data.armbench_videos import SUFFIXES
+from robollm.data.images import read_image
+from robollm.data.jpeg import encode
+from robollm.data.problems import Problems
+from robollm.eval.report.bag_pictures import Wanted, bag_pictures
+from robollm.eval.tasks.folders import find
+
+QUALITY = 78
+_BAGS = (".mcap", ".db3")
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """Something drawn over a picture.
+
+    Attributes:
+        kind: "truth", "missed", "found", "false" or "box"; the page's styles draw them.
+        d: path of an SVG, in px of the shrunk picture.
+        label: what it is; shown when it is pointed at.
+    """
+
+    kind: str
+    d: str
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One picture of a card.
+
+    Attributes:
+        caption: what is on it.
+        uri: the picture itself, "data:image/jpeg;base64,..."; "" if it could not be read.
+        width: px, as shrunk.
+        height: px, as shrunk.
+        outlines: drawn over it.
+        missing: why there is no picture.
+    """
+
+    caption: str
+    uri: str
+    width: int
+    height: int
+    outlines: tuple[Outline, ...] = ()
+    missing: str = ""
+
+
+class Album:
+    """Pictures of one dataset.
+
+    Args:
+        root: the folder that records' files are relative to; None: not known.
+
+    Attributes:
+        picks: folder of picks and reference images; None: there is none.
+        problems: pictures that could not be read.
+    """
+
+    def __init__(self, root: Path | None) -> None:
+        self.root = root
+        self.problems = Problems()
+        self.picks = self._picks()
+        self._bags: dict[Path, dict[Wanted, NDArray[np.uint8]]] = {}
+
+    def _picks(self) -> Path | None:
+        """The folder of picks and reference images, if there is one."""
+        try:
+            return None if self.root is None else find(self.root).tasks.get("identification")
+        except ConfigError:
+            return None
+
+    def load(self, file: str | Path, frame: int = 0) -> NDArray[np.uint8] | None:
+        """Read one picture, or one frame of a video.
+
+        Args:
+            file: relative to the root, or absolute.
+            frame: of a video, from 0.
+
+        Returns:
+            (H, W, 3) uint8, RGB; None if it can't be read: counted in `problems`.
+        """
+        path = Path(file) if self.root is None else self.root / file
+        try:
+            return _frame(path, frame) if path.suffix.lower() in SUFFIXES else read_image(path)
+        except RobollmError as e:
+            self.problems.note("missing_picture", str(file), e.what.splitlines()[0])
+            return None
+
+    def open_bags(self, wanted: Mapping[str, Collection[Wanted]]) -> None:
+        """Read pictures out of bags ahead, since a bag is best read once.
+
+        Args:
+            wanted: bag, relative to the root -> its pictures. What is no bag is passed by.
+        """
+        for name, some in wanted.items():
+            bag = Path(name) if self.root is None else self.root / name
+            if name and (bag.suffix in _BAGS or any(f.suffix in _BAGS for f in bag.glob("*.*"))):
+                self._bags[bag] = bag_pictures(bag, some, self.problems)
+
+    def from_bag(self, name: str, view: str, stamp_ns: int) -> NDArray[np.uint8] | None:
+        """A picture that `open_bags` has read, (H, W, 3) uint8, RGB."""
+        bag = Path(name) if self.root is None else self.root / name
+        return self._bags.get(bag, {}).get((view, stamp_ns))
+
+    def missing(self, caption: str, why: str = "The picture could not be read.") -> Picture:
+        """A place for a picture that isn't there."""
+        return Picture(caption, "", 320, 200, (), why)
+
+
+def _frame(path: Path, number: int) -> NDArray[np.uint8]:
+    """Read one frame; all before it are passed by, since seeking is not exact everywhere."""
+    video = cv2.VideoCapture(str(path))
+    try:
+        there = all(video.grab() for _ in range(number + 1))
+        there, bgr = video.retrieve() if there else (False, None)
+    finally:
+        video.release()
+    if not there or bgr is None:
+        raise FrameError(f"{path} has no readable frame {number}", kind="missing_image")
+    return np.asarray(bgr[:, :, ::-1], np.uint8)
+
+
+def scale_of(hw: tuple[int, int], side: int) -> float:
+    """Factor that brings a picture's longer side to at most `side` px."""
+    return min(1.0, side / max(*hw, 1))
+
+
+def pack(
+    image: NDArray[np.uint8], caption: str, side: int, outlines: tuple[Outline, ...] = ()
+) -> Picture:
+    """Shrink and compress a picture.
+
+    Args:
+        image: (H, W, 3) uint8, RGB.
+        caption: see `Picture`.
+        side: of the longer side afterwards at most, px.
+        outlines: in px of the shrunk picture.
+    """
+    scale = scale_of((image.shape[0], image.shape[1]), side)
+    if scale < 1:
+        size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+        image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+    packed = base64.b64encode(encode(np.ascontiguousarray(image), QUALITY)).decode()
+    return Picture(
+        caption, f"data:image/jpeg;base64,{packed}", image.shape[1], image.shape[0], outlines
+    )
+
+
+def crop(
+    image: NDArray[np.uint8], box: tuple[float, ...] | None, margin: float = 0.0
+) -> NDArray[np.uint8]:
+    """The part of a picture within a box (x1, y1, x2, y2), px; all of it without a box."""
+    if box is None:
+        return image
+    h, w = image.shape[:2]
+    x1, y1, x2, y2 = box
+    dx, dy = (x2 - x1) * margin, (y2 - y1) * margin
+    left, top = int(np.clip(x1 - dx, 0, w - 1)), int(np.clip(y1 - dy, 0, h - 1))
+    right = int(np.clip(np.ceil(x2 + dx), left + 1, w))
+    bottom = int(np.clip(np.ceil(y2 + dy), top + 1, h))
+    return image[top:bottom, left:right]

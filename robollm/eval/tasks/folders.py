@@ -1,0 +1,160 @@
+"""Where ARMBench's tasks lie under a folder that somebody gave: what is found, what is missing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from robollm.core.errors import ConfigError
+from robollm.data.armbench_defects import IMAGE_ROOT, VIDEO_ROOT
+from robollm.data.armbench_identification import ROOT as PICK_ROOT
+from robollm.data.armbench_identification import SPLIT_FILE
+from robollm.data.armbench_segmentation import ROOT as TOTE_ROOT
+from robollm.data.armbench_segmentation import SUBSETS
+
+SPLITS = ("test", "val", "train")
+TASKS = ("segmentation", "identification", "defects", "videos")
+ROOTS = {
+    "segmentation": TOTE_ROOT,
+    "identification": PICK_ROOT,
+    "defects": IMAGE_ROOT,
+    "videos": VIDEO_ROOT,
+}
+_CARD, _SIMULATED = "card.json", "robollm-dataset"
+_UP = 3
+"""How many folders too deep somebody may be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a folder holds.
+
+    Attributes:
+        root: the folder that file names are relative to.
+        tasks: task -> its folder.
+        subsets: segmentation's parts that are there, ARMBench's own first.
+        missing: task -> what was looked for.
+        kind: "simulated" (with the card of our simulator), "armbench" (folders of its names) or
+            "other".
+    """
+
+    root: Path
+    tasks: Mapping[str, Path]
+    subsets: tuple[str, ...]
+    missing: Mapping[str, str] = field(default_factory=dict)
+    kind: str = "other"
+
+    def lines(self) -> list[str]:
+        """For people: what was found and what wasn't."""
+        out = [f"found {task}: {folder}" for task, folder in self.tasks.items()]
+        if self.subsets:
+            out.append(f"segmentation has {', '.join(self.subsets)}")
+        return [*out, *(f"no {task}: {why}" for task, why in self.missing.items())]
+
+
+def find(data: Path) -> Found:
+    """Look for the tasks in a folder that holds ARMBench's folders, or in one of these.
+
+    A folder counts for what is in it; its name may have another version's number.
+
+    Raises:
+        ConfigError: if there is no such folder, or nothing of ARMBench in it; one that is too deep
+            or too high is told which to give.
+    """
+    if not data.is_dir():
+        raise ConfigError(
+            f"there is no folder {data}", fix="give the folder that holds ARMBench's folders"
+        )
+    data = data.absolute()
+    tasks: dict[str, Path] = {}
+    for task in TASKS:
+        found = next((f for f in _places(data, task) if _is(task, f)), None)
+        if found is not None:
+            tasks[task] = found
+    if not tasks:
+        raise _nothing(data)
+    own = len(tasks) == 1 and next(iter(tasks.values())) == data
+    root = data.parent if own else data
+    missing = {task: f"there is no {ROOTS[task]} in {data}" for task in TASKS if task not in tasks}
+    subsets = tuple(_subsets(tasks["segmentation"])) if "segmentation" in tasks else ()
+    return Found(root, tasks, subsets, {} if own else missing, _kind(root, tasks))
+
+
+def splits_of(task: str, folder: Path, subset: str = "") -> list[str]:
+    """The splits that a task's folder has a file of; identification has all or none."""
+    if task == "identification":
+        return list(SPLITS)
+    if task == "segmentation":
+        return [s for s in SPLITS if (folder / subset / f"{s}.json").is_file()]
+    has = [s for s in SPLITS if (folder / f"{s}.csv").is_file()]
+    return [*has, "val"] if "train" in has and "val" not in has else has
+
+
+def check_split(task: str, folder: Path, split: str, subset: str = "") -> None:
+    """Raise if a task has no such split.
+
+    Raises:
+        ConfigError: says which splits there are.
+    """
+    has = splits_of(task, folder, subset)
+    if split not in has:
+        raise ConfigError(
+            f"{folder / subset} has no split {split!r}, it has {', '.join(has) or 'none'}",
+            fix="choose one of these with --split, or fetch the missing file",
+        )
+
+
+def _places(data: Path, task: str) -> Iterator[Path]:
+    yield data / ROOTS[task]
+    stem = ROOTS[task].rpartition("-")[0]
+    yield from sorted(p for p in data.glob(f"{stem}-*") if p.is_dir())
+    yield data
+
+
+def _is(task: str, folder: Path) -> bool:
+    if task == "segmentation":
+        return folder.is_dir() and any(True for _ in _subsets(folder))
+    if task == "identification":
+        return (folder / SPLIT_FILE).is_file()
+    content = "videos" if task == "videos" else "data"
+    lists = any((folder / f"{s}.csv").is_file() for s in SPLITS)
+    return lists and (folder / content).is_dir()
+
+
+def _subsets(folder: Path) -> Iterator[str]:
+    """ARMBench's subsets first, then what else looks like one."""
+    names = {p.name for p in folder.iterdir() if p.is_dir() and splits_of("segmentation", p)}
+    yield from (name for name in SUBSETS if name in names)
+    yield from sorted(names - {*SUBSETS})
+
+
+def _kind(root: Path, tasks: Mapping[str, Path]) -> str:
+    try:
+        card = json.loads((root / _CARD).read_bytes())
+    except (OSError, ValueError):
+        card = None
+    if isinstance(card, dict) and card.get("format") == _SIMULATED:
+        return "simulated"
+    named = all(f.name.startswith(ROOTS[t].rpartition("-")[0]) for t, f in tasks.items())
+    return "armbench" if named else "other"
+
+
+def _nothing(data: Path) -> ConfigError:
+    """The error for a folder without any task; looks around for the one that is meant."""
+    below = [p for p in sorted(data.iterdir()) if p.is_dir()]
+    above = list(data.parents)[:_UP]
+    for one in (*below, *above):
+        if any(_is(t, f) for t in TASKS for f in _places(one, t) if f != one):
+            where = "deep" if one in above else "high"
+            return ConfigError(f"{data} is too {where}: ARMBench is in {one}", fix=f"give {one}")
+    for one in (*below, *above):
+        if any(_is(t, one) for t in TASKS):
+            where = "deep" if one in above else "high"
+            return ConfigError(f"{data} is too {where}: a task is in {one}", fix=f"give {one}")
+    names = ", ".join(p.name for p in sorted(data.iterdir())[:5]) or "nothing"
+    return ConfigError(
+        f"nothing of ARMBench in {data}, which has {names}; want {', '.join(ROOTS.values())}",
+        fix="give the folder that holds these, or one of them",
+    )

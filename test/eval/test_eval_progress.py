@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import io
+import json
+import signal
+
+import click
+import pytest
+from click.testing import CliRunner
+from rich.console import Console
+
+from robollm.cli.eval import options
+from robollm.cli.options import take
+from robollm.core.settings import RuntimeConfig
+from robollm.eval.progress import SILENT, Lines, clock, shown
+
+
+class HandClock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_log_gets_a_line_now_and_then_with_rate_and_time_left():
+    out, time = io.StringIO(), HandClock()
+    lines = Lines(out, time)
+    lines.begin("defects", 1_000, done=400)
+    for _ in range(300):
+        time.now += 1 / 16
+        lines.advance()
+    lines.say("a word")
+    lines.advance(failed=True)
+    lines.end()
+    assert out.getvalue().splitlines() == [
+        "defects: 400 of 1,000",
+        "defects: 560 of 1,000, 16/s, 0:00:28 left",
+        "a word",
+        "defects: 701 of 1,000, 16.1/s, 0:00:19 left, 1 failed",
+    ]
+
+
+def test_where_nobody_knows_how_many_there_are_nothing_is_said_of_the_end():
+    out, time = io.StringIO(), HandClock()
+    lines = Lines(out, time)
+    lines.begin("picks", None)
+    time.now += 2
+    lines.advance()
+    lines.end()
+    lines.end()
+    assert out.getvalue().splitlines() == ["picks: 0", "picks: 1, 0.5/s"]
+
+
+def test_hours_are_written_as_people_do():
+    assert [clock(s) for s in (0, 59.6, 3661)] == ["0:00:00", "0:01:00", "1:01:01"]
+
+
+def test_a_terminal_gets_a_bar_and_a_pipe_gets_lines(capsys, monkeypatch):
+    with shown() as progress:
+        assert isinstance(progress, Lines)
+        progress.begin("totes", 2)
+        progress.end()
+    assert capsys.readouterr() == ("", "totes: 0 of 2\ntotes: 0 of 2\n")
+    screen = io.StringIO()
+    monkeypatch.setattr(
+        "rich.console.Console",
+        lambda stderr: Console(file=screen, force_terminal=True, width=100),
+    )
+    with shown() as progress:
+        progress.begin("totes", 2)
+        progress.advance()
+        progress.advance(failed=True)
+        progress.say("[a word]")
+        progress.end()
+    assert "[a word]" in screen.getvalue()
+    assert "totes: 2 of 2, " in screen.getvalue()
+    assert "1 failed" in screen.getvalue()
+    assert capsys.readouterr() == ("", "")
+    SILENT.begin("totes", 2)
+    SILENT.advance()
+    SILENT.end()
+    assert capsys.readouterr() == ("", "")
+
+
+# the options
+
+
+@click.command()
+@options.out_option
+@options.gallery_option
+@options.predictor_option
+@options.limit_option
+@options.json_option
+@options.with_bundle
+@options.with_workers
+@options.with_draws
+def every(**values):
+    config = take(RuntimeConfig, values)
+    click.echo(json.dumps({**values, "config": config.bundle}, default=str))
+
+
+def values(*words):
+    done = CliRunner().invoke(every, ["--out", "RUN", *words])
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout)
+
+
+def test_the_shared_options_have_defaults_that_suit_this_machine():
+    got = values()
+    assert got["workers"] == 0
+    assert (got["ray"], got["limit"], got["draws"], got["seed"]) == ("", None, 1000, 0)
+    assert (got["bundle"], got["config"], got["predictor"]) == ("", "", "bundle")
+    assert (got["allow_untrained"], got["precision"], got["provider"]) == (False, "auto", "cpu")
+    got = values("--ray", "--workers", "3", "--bundle", "B")
+    assert (got["ray"], got["workers"], got["config"]) == ("local", 3, "B")
+    assert values("--ray", "10.0.0.1:6379")["ray"] == "10.0.0.1:6379"
+
+
+def test_one_json_object_is_printed_or_lines_but_never_both(capsys):
+    options.say_end({"run": "R", "map": None}, as_json=True, lines=lambda: pytest.fail("lines"))
+    assert capsys.readouterr().out == '{"run": "R", "map": null}\n'
+    options.say_end({}, as_json=False, lines=lambda: click.echo("for people"))
+    assert capsys.readouterr().out == "for people\n"
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        options.say_end({"map": float("nan")}, as_json=True, lines=lambda: None)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_verb_ends_with_130_and_gives_the_signals_back(tmp_path, capsys, number):
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as e, options.resumable(tmp_path):
+        signal.raise_signal(number)
+    assert e.value.code == options.INTERRUPTED == 130
+    assert "the same command goes on" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_eval_lists_all_its_verbs_with_a_line_each(robollm):
+    said = robollm("eval", "--help")
+    assert said.code == 0
+    for verb in ("armbench", "bag", "picks", "make-bag", "score", "report", "compare"):
+        assert f"  {verb} " in said.out
+    assert "doctor" in robollm("--help").out

@@ -1,0 +1,65 @@
+"""The rows about the offline evaluation."""
+
+from __future__ import annotations
+
+from results_row import Card, Row, busy, case, cpu
+
+NAMES = {"folders": "folders", "bag": "bag", "ros": "ROS"}
+
+
+def same_numbers(card: Card) -> str:
+    """Answers that differ, and two figures of each way."""
+    rows = {words: case(card, name, "picks") for name, words in NAMES.items()}
+    values = (
+        f"{words} {r['values']['recall@1_published']:.4f} and "
+        f"{r['values']['verdict_combined_fpr']:.4f}"
+        for words, r in rows.items()
+    )
+    differs = sum(r["differs"] + r["figures_differ"] for r in rows.values())
+    seen = rows["bag"]
+    return (
+        f"recall@1 and the verdicts' FPR: {', '.join(values)}; {differs} of {seen['picks']} "
+        f"answers and {seen['figures']} figures differ, to the last bit"
+    )
+
+
+def speed(card: Card) -> str:
+    """Pictures a second, cores, memory."""
+    parts = []
+    for name, words in NAMES.items():
+        r = case(card, name, "picks")
+        memory = r["memory_mib"]
+        parts.append(
+            f"{words} {r['steady_pictures_per_second']:g} pictures/s, {r['cores_busy']:g} cores, "
+            f"{memory[1]} MiB after 20 % and {memory[8]} after 90 %"
+        )
+    again = case(card, "resume", "picks")
+    return (
+        f"{'; '.join(parts)}; killed at {again['picks_kept']} picks and begun again: "
+        f"{again['differs']} answers differ"
+    )
+
+
+def conditions(card: Card) -> str:
+    """Data, bundle and machine."""
+    found = case(card, "folders", "picks")
+    data = "drawn pictures" if card["drawn"] else "simulated picks"
+    return (
+        f"{found['picks']} {data}, {found['pictures']} pictures, bundle {card['bundle']}, "
+        f"{found['precision']}; "
+        f"memory without shared pages; {cpu(card)}{busy(found)}"
+    )
+
+
+COMMAND = "python bench/evaluation.py --data D --bundle B"
+ROWS = (
+    Row(
+        "the same picks from folders, from a bag, and through ROS",
+        same_numbers,
+        conditions,
+        COMMAND,
+        "evaluation",
+        "[how](docs/evaluation.md)",
+    ),
+    Row("the same: speed, memory, a killed run", speed, "the same runs", COMMAND, "evaluation"),
+)
