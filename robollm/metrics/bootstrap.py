@@ -228,14 +228,15 @@ def _parts(a: Share | None, b: Share | None, delta: float) -> Vector | None:
     """(U,) what each unit adds to the difference of two shares; None: they are none."""
     if a is None or b is None or a[0] is None or b[0] is None or math.isnan(delta):
         return None
-    (hits_a, cases_a), (hits_b, cases_b) = (a[0], a[1] / a[1].sum()), (b[0], b[1] / b[1].sum())
-    hits_a, hits_b = hits_a / a[1].sum(), hits_b / b[1].sum()
-    # Cases may differ (precision): each unit counts by what it has above the share of both.
-    share = (hits_a.sum() + hits_b.sum()) / 2
-    parts = (hits_b - share * cases_b) - (hits_a - share * cases_a)
+    (hits_a, cases_a), (hits_b, cases_b) = (a[0], a[1]), (b[0], b[1])
+    of_a, of_b = cases_a.sum(), cases_b.sum()
+    # Cases may differ (precision): a unit counts by its hits above the share of both, so that one
+    # that is the same in both adds nothing. The parts add up to the difference.
+    share = (hits_a.sum() / of_a + hits_b.sum() / of_b) / 2
+    parts = ((hits_b - hits_a) - share * (cases_b - cases_a)) * 2 / (of_a + of_b)
     beside = delta - parts.sum()
     if abs(beside) > _ROUNDING:
-        parts = parts + beside * (cases_a + cases_b) / 2
+        parts = parts + beside * (cases_a + cases_b) / (of_a + of_b)
     return np.where(np.abs(parts) > _ROUNDING / len(parts), parts, 0.0)
 
 

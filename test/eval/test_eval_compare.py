@@ -18,19 +18,10 @@ from compare_kit import (
 )
 
 from robollm.core.errors import EvalError
-from robollm.eval.compare import (
-    GAIN,
-    REGRESSION,
-    SAME,
-    UNKNOWN,
-    Question,
-    compare,
-    differences,
-    holm,
-    judge,
-)
+from robollm.eval.compare import PASSED, REGRESSED, UNDECIDED, compare, differences
 from robollm.eval.compare_samples import sample_changes
 from robollm.eval.directions import chosen, direction
+from robollm.eval.gate import GAIN, REGRESSION, SAME, UNKNOWN, Question, holm, judge
 from robollm.eval.run_folder import RunFolder
 from robollm.eval.score import tallies
 

@@ -102,7 +102,7 @@ def test_nothing_is_asked_of_any_network(browser, page):
 
 def test_every_image_loads(opened):
     widths = opened.execute_script("return [...document.images].map((i) => i.naturalWidth)")
-    assert len(widths) == 20
+    assert len(widths) == 19
     assert min(widths) > 0
 
 

@@ -121,7 +121,7 @@ def test_every_share_is_its_figure_and_perfect_ones_have_honest_limits():
     # Nominal images are of a, c, d; defects of a, b (2), e: worth 16 / 6, so less.
     assert shares["image_combined_auc"][1].tolist() == [1, 2, 0, 0, 1]
     assert shares["induct_combined_recall@fpr0.01"][1].tolist() == [0, 0, 1, 1, 0]
-    assert shares["image_mean_recall"][1].tolist() == [0, 1, 0, 0, 1]  # of package_defect
+    assert shares["image_mean_recall"][1].tolist() == [1, 1, 0, 0, 0]  # of multi_pick
     limits = intervals(tally, draws=50)
     assert limits["induct_combined_recall"].value == limits["induct_combined_recall"].high == 1
     assert limits["induct_combined_recall"].low == pytest.approx(0.025 ** (1 / 3))  # 3 of 3
