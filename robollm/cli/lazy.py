@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
+from typing import Any
 
 import click
+
+INTERRUPTED = 130
+"""What shells say of a program that Ctrl-C ended. Click's own is 1, which may mean something."""
 
 
 class LazyGroup(click.Group):
@@ -46,6 +50,14 @@ class LazyGroup(click.Group):
         command: click.Command = module.command
         _keep_examples(command)
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """See `click.Group`; Ctrl-C ends every verb with the same exit code."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo("interrupted", err=True)
+            ctx.exit(INTERRUPTED)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """See `click.Group`."""

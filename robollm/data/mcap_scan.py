@@ -6,7 +6,6 @@ off, what is there is taken. Source: the MCAP specification, version 0 (mcap.dev
 
 from __future__ import annotations
 
-import importlib
 import os
 import struct
 import zlib
@@ -14,16 +13,18 @@ from array import array
 from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from robollm.core.errors import BagError
+from robollm.data.mcap_unpack import unpack
 
 MAGIC = b"\x89MCAP0\r\n"
 _FOOTER, _SCHEMA, _CHANNEL, _MESSAGE, _CHUNK, _CHUNK_INDEX = 2, 3, 4, 5, 6, 8
 _STATISTICS, _DATA_END = 11, 15
 _KEPT_CHUNKS = 4  # decompressed; neighbours overlap in time
+_MOST_SUMMARY = 1 << 28  # bytes; a chunk takes about a hundred
 _HEAD = struct.Struct("<BQ")
 _OF_MESSAGE = struct.Struct("<HIQQ")
 _OF_CHUNK = struct.Struct("<QQQI")
@@ -52,7 +53,7 @@ class _Place(NamedTuple):
     at: int
     size: int
     compression: str
-    cut: bool
+    whole: int
 
 
 class McapScan:
@@ -81,6 +82,7 @@ class McapScan:
         self._open: OrderedDict[int, bytes] = OrderedDict()
         self._log, self._at, self._size = array("q"), array("q"), array("q")
         self._chunk, self._channel = array("q"), array("q")
+        self._index: list[int] | None = None
         self._ended = False
         try:
             self._fd = os.open(path, os.O_RDONLY)
@@ -131,7 +133,10 @@ class McapScan:
                 at = self._after_damage(at)
                 continue
             if at + _HEAD.size + size > self._end:
-                self._cut_off(code, at + _HEAD.size, size)
+                if any(start > at for start in self._starts()):
+                    at = self._after_damage(at)  # its size is wrong: the file has its end
+                    continue
+                self._cut_off(code, at + _HEAD.size)
                 break
             self._record(code, at + _HEAD.size, size)
             at += _HEAD.size + size
@@ -159,7 +164,7 @@ class McapScan:
         elif code == _DATA_END:
             self._ended = True
 
-    def _cut_off(self, code: int, at: int, size: int) -> None:
+    def _cut_off(self, code: int, at: int) -> None:
         if code == _CHUNK:
             before = len(self)
             self._take_chunk(at, self._end - at, cut=True)
@@ -170,7 +175,7 @@ class McapScan:
 
     def _after_damage(self, at: int) -> int:
         """Where to go on: the next chunk that the file's own index knows."""
-        later = [start for start in self._chunk_index() if start > at]
+        later = [start for start in self._starts() if start > at]
         self.reasons.append(
             f"{self.path.name} is damaged at byte {at}"
             + ("" if later else ", and nothing tells where the next chunk begins")
@@ -182,9 +187,13 @@ class McapScan:
         if len(raw) < _OF_CHUNK.size + 4:
             return
         _, _, whole, crc = _OF_CHUNK.unpack_from(raw)
-        compression, inner = _text(raw, _OF_CHUNK.size)
+        try:
+            compression, inner = _text(raw, _OF_CHUNK.size)
+        except (struct.error, UnicodeDecodeError):
+            self.reasons.append(f"a chunk of {self.path.name} at byte {at} can't be read")
+            return
         begin = at + inner + 8
-        place = _Place(begin, size - inner - 8, compression, cut)
+        place = _Place(begin, size - inner - 8, compression, whole)
         number = len(self._chunks)
         self._chunks.append(place)
         try:
@@ -229,7 +238,7 @@ class McapScan:
         place = self._chunks[number]
         packed = self._read(place.at, place.size)
         try:
-            records = _unpack(packed, place.compression, place.cut)
+            records = unpack(packed, place.compression, place.whole)
         except Exception as e:  # whatever the library for it raises
             raise BagError(
                 f"a chunk of {self.path.name} at byte {place.at} can't be unpacked "
@@ -275,7 +284,8 @@ class McapScan:
         if len(raw) < size or raw[-len(MAGIC) :] != MAGIC or raw[0] != _FOOTER:
             return b""
         (start,) = struct.unpack_from("<Q", raw, _HEAD.size)
-        return self._read(start, self._end - size - start) if 0 < start < self._end else b""
+        length = self._end - size - start
+        return self._read(start, length) if start > 0 and 0 < length <= _MOST_SUMMARY else b""
 
     def _in_summary(self, wanted: int) -> Iterator[bytes]:
         raw, at = self._tail(), 0
@@ -286,9 +296,12 @@ class McapScan:
                 yield raw[at : at + size]
             at += size
 
-    def _chunk_index(self) -> list[int]:
-        rows = [raw for raw in self._in_summary(_CHUNK_INDEX) if len(raw) >= 24]
-        return sorted(int(struct.unpack_from("<Q", raw, 16)[0]) for raw in rows)
+    def _starts(self) -> list[int]:
+        """Where the chunks begin, as the file's own index says."""
+        if self._index is None:
+            rows = [raw for raw in self._in_summary(_CHUNK_INDEX) if len(raw) >= 24]
+            self._index = [int(struct.unpack_from("<Q", raw, 16)[0]) for raw in rows]
+        return self._index
 
     def _summary(self) -> None:
         for raw in self._in_summary(_STATISTICS):
@@ -321,25 +334,3 @@ def _text(raw: bytes, at: int) -> tuple[str, int]:
     if end > len(raw):
         raise struct.error("a string is cut off")
     return raw[at + 4 : end].decode(), end
-
-
-def _unpack(packed: bytes, compression: str, cut: bool) -> bytes:
-    if not compression:
-        return packed
-    if compression == "zstd":
-        return bytes(_zstd().decompress(packed))
-    if compression == "lz4":
-        frames = importlib.import_module("lz4.frame")
-        whole = frames.decompress if not cut else frames.LZ4FrameDecompressor().decompress
-        return bytes(whole(packed))
-    raise ValueError(f"compression {compression!r} is not known")
-
-
-def _zstd() -> Any:
-    """A decompressor that gives what it can, of the library that `rosbags` came with."""
-    for name in ("compression.zstd", "backports.zstd"):
-        try:
-            return importlib.import_module(name).ZstdDecompressor()
-        except ImportError:
-            continue
-    return importlib.import_module("zstandard").ZstdDecompressor().decompressobj()

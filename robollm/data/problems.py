@@ -41,15 +41,17 @@ class Problems:
         self._count: Counter[str] = Counter()
         self._first: dict[str, list[Problem]] = {}
 
-    def note(self, kind: str, where: object, what: str, action: str = "skipped") -> Problem:
-        """Count one problem and return it."""
+    def note(
+        self, kind: str, where: object, what: str, action: str = "skipped", *, times: int = 1
+    ) -> Problem:
+        """Count one problem, that often, and return it."""
         problem = Problem(kind, str(where), what, action)
-        self.add(problem)
+        self.add(problem, times)
         return problem
 
-    def add(self, problem: Problem) -> None:
+    def add(self, problem: Problem, times: int = 1) -> None:
         """Count a problem that somebody else found."""
-        self._count[problem.kind] += 1
+        self._count[problem.kind] += times
         kept = self._first.setdefault(problem.kind, [])
         if len(kept) < self._keep:
             kept.append(problem)

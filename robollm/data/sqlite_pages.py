@@ -60,10 +60,20 @@ class SqlitePages:
         page = int.from_bytes(head[16:18], "big")
         self._page = 65536 if page == 1 else page
         self._usable = self._page - head[20]
+        if self._page < 512 or self._page & (self._page - 1) or self._usable < 480:
+            self.close()
+            raise BagError(
+                f"{path} has a damaged head: pages of {self._page} bytes", fix="copy it again"
+            )
         size = os.fstat(self._fd).st_size
         self._pages = size // self._page
         self.cut = size < int.from_bytes(head[28:32], "big") * self._page
-        self.tables = {str(r[1]): (int(str(r[3])), str(r[4])) for r in self._schema()}
+        self.tables = {"sqlite_master": (1, "(type, name, tbl_name, rootpage, sql)")}
+        for _, row in list(self.rows("sqlite_master")):
+            name, root, sql = row.get("name"), row.get("rootpage"), row.get("sql")
+            if isinstance(name, str) and isinstance(root, int) and isinstance(sql, str):
+                self.tables[name] = (root, sql)
+        del self.tables["sqlite_master"]
 
     def close(self) -> None:
         """Close the file. Idempotent."""
@@ -78,8 +88,32 @@ class SqlitePages:
         inner = self.tables[table][1].partition("(")[2].rpartition(")")[0]
         return [part.split()[0].strip('"`[]') for part in inner.split(",") if part.strip()]
 
-    def cells(self, table: str) -> Iterator[Cell]:
+    def rows(self, table: str) -> Iterator[tuple[Cell, dict[str, Value]]]:
         """The rows of a table that are there in full, by number, as far as pages can be read."""
+        columns = self.columns(table)
+        for cell in self._cells(table):
+            try:
+                values = self.row(cell)
+            except IndexError:
+                self.lost += 1
+                continue
+            yield cell, dict(zip(columns, values, strict=False))
+
+    def row(self, cell: Cell) -> list[Value]:
+        """The values of a row; the column that is the row's number is None in it.
+
+        Raises:
+            IndexError: if its bytes are no row.
+        """
+        raw = bytearray(os.pread(self._fd, cell.local, cell.at))
+        page = cell.overflow
+        while len(raw) < cell.size:
+            packed = os.pread(self._fd, self._usable, (page - 1) * self._page)
+            raw += packed[4 : 4 + cell.size - len(raw)]
+            page = int.from_bytes(packed[:4], "big")
+        return _values(bytes(raw))
+
+    def _cells(self, table: str) -> Iterator[Cell]:
         seen: set[int] = set()
         pages = [self.tables[table][0]] if table in self.tables else []
         while pages:
@@ -107,20 +141,6 @@ class SqlitePages:
                 else:
                     yield cell
 
-    def row(self, cell: Cell) -> list[Value]:
-        """The values of a row; the column that is the row's number is None in it."""
-        raw = bytearray(os.pread(self._fd, cell.local, cell.at))
-        page = cell.overflow
-        while len(raw) < cell.size:
-            packed = os.pread(self._fd, self._usable, (page - 1) * self._page)
-            raw += packed[4 : 4 + cell.size - len(raw)]
-            page = int.from_bytes(packed[:4], "big")
-        return _values(bytes(raw))
-
-    def _schema(self) -> list[list[Value]]:
-        self.tables = {"sqlite_master": (1, "")}
-        return [self.row(cell) for cell in self.cells("sqlite_master")]
-
     def _load(self, number: int) -> bytes | None:
         if not 1 <= number <= self._pages:
             return None
@@ -132,6 +152,8 @@ class SqlitePages:
             size, at = _varint(raw, place)
             rowid, at = _varint(raw, at)
         except IndexError:
+            return None
+        if size > self._pages * self._page:
             return None
         most = self._usable - 35
         least = (self._usable - 12) * 32 // 255 - 23
@@ -164,7 +186,7 @@ def _varint(raw: bytes, at: int) -> tuple[int, int]:
 
 
 def _values(raw: bytes) -> list[Value]:
-    """The values of a record; IndexError never: its pages are there in full."""
+    """The values of a record; IndexError: it is none."""
     header, at = _varint(raw, 0)
     kinds = []
     while at < header:
@@ -175,6 +197,8 @@ def _values(raw: bytes) -> list[Value]:
         size = _INTEGERS.get(kind, 8 if kind == 7 else max(0, kind - 12) // 2)
         part = raw[at : at + size]
         at += size
+        if at > len(raw):
+            raise IndexError("a value ends behind its record")
         if kind == 0 or kind == 7:
             out.append(None)  # no column of a bag holds a fraction
         elif kind in (8, 9):

@@ -39,7 +39,7 @@ class SqliteScan:
         self._index: list[tuple[int, int, Any]] = []  # time, channel, where
         try:
             self._by_library()
-        except sqlite3.Error as e:
+        except (sqlite3.Error, UnicodeDecodeError) as e:  # the latter of names and of its own words
             self._forget_library()
             self.channels, self._index = {}, []
             self.reasons.append(f"{path.name} is damaged ({e}); its pages are read one by one")
@@ -78,9 +78,14 @@ class SqliteScan:
         if found[0] != "ok":
             raise sqlite3.DatabaseError(found[0])
         self._define(self._table("topics"), self._table("message_definitions"))
-        query = "SELECT timestamp, topic_id, id FROM messages ORDER BY id"
+        query = (
+            "SELECT timestamp, topic_id, id FROM messages "
+            "WHERE typeof(timestamp) = 'integer' AND typeof(data) = 'blob' ORDER BY id"
+        )
         with closing(self._database.execute(query)) as rows:
             self._index = [row for row in rows if row[1] in self.channels]
+        (every,) = self._database.execute("SELECT count(*) FROM messages").fetchone()
+        self._leave_out(every - len(self._index))
 
     def _table(self, name: str) -> list[dict[str, Any]]:
         assert self._database is not None
@@ -93,34 +98,40 @@ class SqliteScan:
 
     def _by_pages(self) -> None:
         pages = self._pages
-        tables: dict[str, list[dict[str, Any]]] = {}
-        for name in ("topics", "message_definitions"):
-            columns = pages.columns(name)
-            tables[name] = [
-                {"id": cell.rowid} | {k: v for k, v in zip(columns, pages.row(cell), strict=False)
-                                      if k != "id"}
-                for cell in pages.cells(name)
-            ]  # fmt: skip
-        self._define(tables["topics"], tables["message_definitions"])
-        columns = pages.columns("messages")
-        for cell in pages.cells("messages"):
-            row = dict(zip(columns, pages.row(cell), strict=False))
-            topic, log_ns = row.get("topic_id"), row.get("timestamp")
-            if isinstance(topic, int) and isinstance(log_ns, int) and topic in self.channels:
-                self._index.append((log_ns, topic, cell))
+        topics = [{**row, "id": cell.rowid} for cell, row in pages.rows("topics")]
+        self._define(topics, [row for _, row in pages.rows("message_definitions")])
+        strange = 0
+        for cell, row in pages.rows("messages"):
+            topic, log_ns, data = (row.get(k) for k in ("topic_id", "timestamp", "data"))
+            if isinstance(log_ns, int) and isinstance(data, bytes) and topic in self.channels:
+                self._index.append((log_ns, int(topic), cell))
+            else:
+                strange += 1
+        self._leave_out(strange)
         if pages.lost:
             self.reasons.append(f"{pages.lost} pages or rows of {self.path.name} are missing")
 
+    def _leave_out(self, count: int) -> None:
+        if count:
+            self.reasons.append(
+                f"{count} messages of {self.path.name} have no time, no bytes, or are of topics "
+                "that are not described, or not in CDR"
+            )
+
     def _define(self, topics: list[dict[str, Any]], texts: list[dict[str, Any]]) -> None:
-        told = {
-            t["topic_type"]: (t["encoding"], t["encoded_message_definition"])
-            for t in texts
-            if t.get("encoded_message_definition")
-        }
+        told: dict[str, tuple[str, str]] = {}
+        for row in texts:
+            kind, encoding, text = (
+                row.get(k) for k in ("topic_type", "encoding", "encoded_message_definition")
+            )
+            if isinstance(kind, str) and isinstance(encoding, str) and isinstance(text, str):
+                told[kind] = (encoding, text)
         for row in topics:
-            if row.get("serialization_format") == "cdr":
-                encoding, text = told.get(row["type"], ("", ""))
-                self.channels[int(row["id"])] = Channel(row["name"], row["type"], encoding, text)
+            number, name, kind = (row.get(k) for k in ("id", "name", "type"))
+            if not (isinstance(number, int) and isinstance(name, str) and isinstance(kind, str)):
+                self.reasons.append(f"a topic of {self.path.name} can't be read")
+            elif row.get("serialization_format") == "cdr":
+                self.channels[number] = Channel(name, kind, *told.get(kind, ("", "")))
 
     def _raw(self, where: Any) -> bytes:
         if isinstance(where, Cell):

@@ -19,11 +19,12 @@ from robollm.eval.recorder import Desk, Job
 from robollm.eval.records import DEFECTS, IDENTIFICATION, SEGMENTATION, VIDEOS, Json
 from robollm.eval.run_folder import RunFolder
 from robollm.eval.runner import predict
+from robollm.eval.settings import of_a_worker
 from robollm.eval.tasks import defects, folders, identification, references, segmentation, videos
 from robollm.runtime.references import Picture
 
-LEFT_OUT = "task_left_out"
-"""A problem of a run: a task, or a part of it, that was found and can't be used."""
+LEFT_OUT, NOT_THERE = "task_left_out", "not_in_data"
+"""Problems of a run: a task, or a part of it, that was found and can't be used, or not found."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +124,7 @@ def evaluate(order: Order, progress: Progress = SILENT, *, words: bool = True) -
         "data": str(home or found.root),
         "split": order.split,
         "seed": order.seed,
+        "defect_crop": order.defect_crop,  # of a baseline it is known by now
     }
     predictor = predictors.make(order.predictor, replace(order.config, threads=0), options)
     try:
@@ -144,7 +146,7 @@ def evaluate(order: Order, progress: Progress = SILENT, *, words: bool = True) -
                     stream.name,
                     stream.jobs,
                     make_desk,
-                    (stream.task, order.predictor, replace(order.config, threads=1), options),
+                    (stream.task, order.predictor, of_a_worker(order.config), options),
                     workers=order.workers,
                     ray=order.ray,
                     progress=progress,
@@ -208,8 +210,9 @@ def _streams(
     """What can be predicted. What was asked for by name must be there."""
     lost = [task for task in order.tasks if task not in found.tasks]
     if lost:
+        why = "".join(f"; {found.broken[task]}" for task in lost if task in found.broken)
         raise ConfigError(
-            f"{order.data} has no {', '.join(lost)}: it has {', '.join(found.tasks)}",
+            f"{order.data} has no {', '.join(lost)}: it has {', '.join(found.tasks)}{why}",
             fix="leave --task out to take what there is, or give another folder",
         )
     strange = [subset for subset in order.subsets if subset not in found.subsets]
@@ -219,6 +222,11 @@ def _streams(
             f"{', '.join(found.subsets) or 'none'}",
             fix="choose one of these with --subset",
         )
+    for kind, parts in ((LEFT_OUT, found.broken), (NOT_THERE, found.missing)):
+        for part, why in parts.items():
+            task, _, subset = part.partition("/")
+            if (not order.tasks or task in order.tasks) and not (subset and order.subsets):
+                problems.note(kind, part, why, "not evaluated")
     out: list[_Stream] = []
     last: ConfigError | None = None
     for name, task in _names(order, found):

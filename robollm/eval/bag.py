@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from robollm.data.problems import Problems
 from robollm.eval.bag_topics import Part, heard, station_topics
 from robollm.eval.gather import IMAGE, PICK, Gatherer, Heard, PickJob
 from robollm.eval.progress import SILENT, Progress
+from robollm.eval.recorder import Desk
 from robollm.eval.records import PICKS, TOTES, Json
 from robollm.eval.run_folder import RunFolder
 from robollm.eval.runner import Progressed, predict
@@ -111,8 +111,9 @@ def look(
     with RecoveredBag(bag.path) as opened:
         for why in opened.recovery.reasons:
             problems.note("damaged_bag", bag.name, why, "what can be read is evaluated")
-        for _ in range(opened.recovery.lost):
-            problems.note("lost_message", bag.name, "can't be read", "lost")
+        if lost := opened.recovery.lost:  # as many as a damaged file says: no loop over them
+            what = f"{lost} messages can't be read"
+            problems.note("lost_message", bag.name, what, "lost", times=lost)
         parts = station_topics(
             opened.topics, settings, namespace=namespace, remaps=remaps, problems=problems,
             where=bag.name,
@@ -155,6 +156,7 @@ def replay(
     workers: int,
     ray: str = "",
     progress: Progress = SILENT,
+    answerer: Callable[[StationSettings], Desk] = StationDesk,
 ) -> Progressed:
     """Answer the picks of bags, then the tote images whose instances are known.
 
@@ -169,21 +171,21 @@ def replay(
         workers: processes.
         ray: see `predict`.
         progress: is told of every pick.
+        answerer: makes who answers, in each process.
 
     Raises:
         BagError: if a bag can't be read any more.
         ModelFileError: see `Perceiver`; and what `load_catalogue` raises.
     """
     total = sum(one.picks for one in looked)
-    alone = dataclasses.replace(settings.runtime, threads=1)  # there is a process for each core
-    desk = (dataclasses.replace(settings, runtime=alone),)
+    desk = (settings.of_a_worker(),)
     done = predict(
-        run, PICKS, _pick_jobs(run, bags, looked, settings), StationDesk, desk,
+        run, PICKS, _pick_jobs(run, bags, looked, settings), answerer, desk,
         workers=workers, ray=ray, progress=progress, total=total,
     )  # fmt: skip
     if any(bag.truth.frames for bag in bags):
         more = predict(
-            run, TOTES, _tote_jobs(bags, looked), StationDesk, desk, workers=workers, ray=ray,
+            run, TOTES, _tote_jobs(bags, looked), answerer, desk, workers=workers, ray=ray,
             progress=progress, total=sum(len(b.truth.frames) for b in bags),
         )  # fmt: skip
         done = Progressed(

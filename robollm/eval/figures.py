@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from robollm.core.errors import EvalError
+from robollm.eval.run_card import write_json
 from robollm.metrics.bootstrap import Interval
 
 FORMAT = "robollm-eval-metrics"
@@ -196,18 +196,13 @@ class Metrics:
             ) from e
 
     def write(self, folder: Path) -> Path:
-        """Write `metrics.json` into a run folder, whole or not at all; returns its path."""
-        path = folder / FILE
-        part = path.with_name(f".{FILE}.{os.getpid()}.tmp")
-        try:
-            part.write_text(json.dumps(self.to_json(), indent=1, allow_nan=False) + "\n")
-            part.replace(path)
-        except OSError as e:
-            part.unlink(missing_ok=True)
-            raise EvalError(
-                f"{path} can't be written: {e.strerror}", fix="make room, then score again"
-            ) from e
-        return path
+        """Write `metrics.json` into a run folder, whole or not at all; returns its path.
+
+        Raises:
+            EvalError: if it can't be written.
+        """
+        write_json(folder / FILE, self.to_json())
+        return folder / FILE
 
     @classmethod
     def read(cls, folder: Path) -> Metrics:

@@ -177,10 +177,9 @@ def answer(
     Raises:
         ModelFileError: see `Perceiver`; and what `load_catalogue` raises.
     """
-    alone = dataclasses.replace(settings.runtime, threads=1)  # there is a process for each core
     return predict(
         run, PICKS, _jobs(run, folders, settings), StationDesk,
-        (dataclasses.replace(settings, runtime=alone),),
+        (settings.of_a_worker(),),
         workers=workers, ray=ray, progress=progress, total=listed.count,
     )  # fmt: skip
 

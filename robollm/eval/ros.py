@@ -20,7 +20,7 @@ from robollm.core.errors import BagError, EvalError
 from robollm.eval.progress import SILENT, Progress
 from robollm.eval.records import PICKS, TOTES, Json
 from robollm.eval.ros_filing import BagPlan, Filing, RosBag
-from robollm.eval.ros_processes import Child, environment, refuse_dead
+from robollm.eval.ros_processes import GOES_ON, Child, environment, refuse_dead
 from robollm.eval.run_folder import RunFolder
 from robollm.eval.runner import Progressed
 
@@ -156,7 +156,10 @@ def _replay(
         kind = BagError if error["kind"] == "BagError" else EvalError
         raise kind(error["what"], fix=error["fix"])
     if code:
-        raise EvalError(f"eval_replay ended with {code}\n{player.tail()}", fix=f"see {player.log}")
+        raise EvalError(
+            f"eval_replay ended with exit code {code}; its log ends with\n{player.tail()}",
+            fix=GOES_ON,
+        )
 
 
 def _nodes(

@@ -21,9 +21,14 @@ DOMAINS = range(1, 101)  # above, DDS ports meet Linux' ephemeral ones; 0 is eve
 STOP_S = 40.0  # nodes answer what is open before they end
 TAIL_LINES = 12
 LOOK_S = 0.5
+GOES_ON = (
+    "repair that, then run the same command again: it goes on with the picks that have no answer"
+)
 # It ends with its parent, however that ends: nodes that nobody stops would keep their memory.
+# The signal comes only if the parent ends after it was asked for, so what came before is looked up.
 _PROGRAM = (
-    "import ctypes, signal, sys; ctypes.CDLL(None).prctl(1, signal.SIGINT); "
+    "import ctypes, os, signal, sys; ctypes.CDLL(None).prctl(1, signal.SIGINT); "
+    "os.getppid() == {parent} or sys.exit(130); "
     "from robollm.nodes.{module} import main; sys.exit(main())"
 )
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
@@ -53,7 +58,7 @@ class Child:
         with log.open("ab") as out:
             self._begin = out.tell()
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _PROGRAM.format(module=module), *words],
+                [sys.executable, "-c", _PROGRAM.format(module=module, parent=os.getpid()), *words],
                 stdout=subprocess.PIPE if talks else out,
                 stderr=out,
                 env=dict(environment),
@@ -141,8 +146,7 @@ def refuse_dead(child: Child | None) -> None:
         raise EvalError(
             f"{child.module} ended with exit code {child.wait()}; its log ends with\n"
             f"{child.tail()}",
-            fix="repair that, then run the same command again: it goes on with the picks that "
-            "have no answer",
+            fix=GOES_ON,
         )
 
 

@@ -22,8 +22,8 @@ from robollm.runtime.measure import machine
 FORMAT = "robollm-eval"
 FORMAT_VERSION = 1
 CARD = "run.json"
-SAME = ("source", "data", "predictor", "settings")
-"""Parts that a resumed run must agree on."""
+SAME = ("source", "settings", "predictor", "data")
+"""Parts that a resumed run must agree on; what somebody chose comes before what follows of it."""
 _PACKAGES = (
     *("numpy", "onnxruntime", "opencv-python-headless", "faiss-cpu", "pycocotools", "rosbags"),
 )

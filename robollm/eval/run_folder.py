@@ -21,7 +21,7 @@ from typing import Any
 from robollm.core.errors import EvalError, RobollmError
 from robollm.data.problems import Problems
 from robollm.eval import run_card
-from robollm.eval.journal import Index, Journal, unwritable
+from robollm.eval.journal import FULL, Index, Journal, unwritable
 from robollm.eval.records import Json, Record, from_line, kind_of
 
 LOCK, RECORDS = "lock", "records"
@@ -283,7 +283,12 @@ def _take_lock(path: Path) -> int:
         path.mkdir(parents=True, exist_ok=True)
         fd = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as e:
-        raise unwritable(path, e) from e
+        if e.errno in FULL:
+            raise unwritable(path, e) from e
+        raise EvalError(
+            f"{str(path)!r} can't be written: {e.strerror}",
+            fix="give a folder as --out that can be written",
+        ) from e
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as e:

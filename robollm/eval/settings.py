@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,6 +23,7 @@ from robollm.core.settings import (
     SegmentationConfig,
 )
 from robollm.eval.records import Json
+from robollm.gallery.store import read_card
 
 C = TypeVar("C")
 _KINDS = (
@@ -50,8 +53,31 @@ class StationSettings:
         return bool(self.identification.manifest or self.identification.gallery)
 
     def card(self) -> Json:
-        """What decides over an answer and is not the default, for `run.json`."""
-        return {k: v for k, v in self.given().items() if k not in (*_PLACES, *_NO_MATTER)}
+        """What decides over an answer and is not the default, for `run.json`.
+
+        A place is no matter; what is there is: the manifest's digest, the gallery's last change.
+
+        Raises:
+            GalleryError: if there is no gallery, or something else.
+        """
+        out = {k: v for k, v in self.given().items() if k not in (*_PLACES, *_NO_MATTER)}
+        manifest, gallery = self.identification.manifest, self.identification.gallery
+        if manifest:
+            with suppress(OSError):  # who reads it says so
+                out["manifest"] = hashlib.sha256(Path(manifest).read_bytes()).hexdigest()
+        if manifest or gallery:
+            folder = Path(gallery or Path(manifest).parent / "gallery")
+            made = read_card(folder)
+            out["gallery"] = f"of {made.created}, generation {made.generation}"
+        return out
+
+    def of_a_worker(self) -> StationSettings:
+        """The same for one of several processes, see the function of this name."""
+        named = self.identification
+        named = dataclasses.replace(
+            named, gallery=_whole(named.gallery), manifest=_whole(named.manifest)
+        )
+        return dataclasses.replace(self, runtime=of_a_worker(self.runtime), identification=named)
 
     def given(self) -> Json:
         """All that is not the default, as the nodes' parameters."""
@@ -128,3 +154,18 @@ def _yaml(text: str, what: str) -> Any:
         return yaml.safe_load(text)
     except yaml.YAMLError as e:
         raise ConfigError(f"{what} is not YAML: {e}", fix="correct it") from e
+
+
+def of_a_worker(config: RuntimeConfig) -> RuntimeConfig:
+    """A bundle's settings for one of several processes: one thread each, and whole paths.
+
+    A process of Ray's may be at home in another folder.
+
+    Args:
+        config: of the process that starts it.
+    """
+    return dataclasses.replace(config, threads=1, bundle=_whole(config.bundle))
+
+
+def _whole(path: str) -> str:
+    return str(Path(path).absolute()) if path else ""

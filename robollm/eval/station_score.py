@@ -95,6 +95,7 @@ def _picks(records: Iterable[PickRecord], split: str) -> Scored:
             histograms={k: v for k, v in pictures.items() if ANSWER in k},
             counts={
                 **shares.counts,
+                **_unseen(picks),
                 **(seen.counts if seen else {}),
                 **(flags.counts if flags else {}),
             },
@@ -103,6 +104,16 @@ def _picks(records: Iterable[PickRecord], split: str) -> Scored:
         return notes.complete(made)
 
     return Scored(whole, section)
+
+
+def _unseen(records: Sequence[PickRecord]) -> dict[str, int]:
+    """Pictures that an answer does without: never came, stale, dark, or not to be decoded."""
+    named = [r.identification for r in records if r.identification is not None]
+    judged = [r.verdict for r in records if r.verdict is not None]
+    return {
+        "named_without_tote_image": sum("image" not in n["views"] for n in named),
+        "views_not_inspected": sum(len(v["missing"]) for v in judged),
+    }
 
 
 def _evidence(record: PickRecord) -> Iterator[DefectImage]:

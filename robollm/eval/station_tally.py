@@ -84,8 +84,8 @@ class PickShares:
     `not_in_manifest`). Of verdicts: `verdict_DEFECT_precision`, `_recall`, `_fpr` for each defect
     and `combined`, `verdict_accuracy`, over picks that were inspected or have no answer;
     `verdict_false_accept` (of picks with a defect, those with the verdict nominal) and
-    `uninspected_share`, `uninspected_share_defects` over all. A pick without an answer is not
-    found: a wrong one, never a false alarm.
+    `uninspected_share`, `uninspected_share_defects` over all that have an answer. A pick without
+    one is not found, and wrong; it is no case of a share that is better when it is small.
 
     Args:
         picks: at least one, each key once.
@@ -152,18 +152,23 @@ class PickShares:
 
     def _verdicts(self, picks: Sequence[Said]) -> None:
         labelled = [p.label is not None for p in picks]
+        # One without an answer is no negative: else every error would lower the FPR.
+        told = [p.verdict is not None for p in picks]
         open_ = [p.verdict == UNINSPECTED for p in picks]
         judged = [a and not b for a, b in zip(labelled, open_, strict=True)]
         groups = {**{d: (d,) for d in _DEFECTS}, "combined": _DEFECTS}
         for name, group in groups.items():
             true = [j and p.label in group for j, p in zip(judged, picks, strict=True)]
-            other = [j and p.label not in group for j, p in zip(judged, picks, strict=True)]
+            other = [
+                j and t and p.label not in group
+                for j, t, p in zip(judged, told, picks, strict=True)
+            ]
             called = [j and p.verdict in group for j, p in zip(judged, picks, strict=True)]
             self._add(f"verdict_{name}_precision", called, true)
             self._add(f"verdict_{name}_recall", true, called)
             self._add(f"verdict_{name}_fpr", other, called)
         self._add("verdict_accuracy", judged, [p.verdict == p.label for p in picks])
-        defective = [p.label in _DEFECTS for p in picks]
+        defective = [t and p.label in _DEFECTS for t, p in zip(told, picks, strict=True)]
         self._add("verdict_false_accept", defective, [p.verdict == NOMINAL for p in picks])
-        self._add("uninspected_share", [True] * len(picks), open_)
+        self._add("uninspected_share", told, open_)
         self._add("uninspected_share_defects", defective, open_)

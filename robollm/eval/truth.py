@@ -27,6 +27,7 @@ from robollm.metrics.rle import exact_rle
 FORMAT = "robollm-truth"
 FORMAT_VERSION = 1
 FILE = "truth.json"
+NO_TRUTH, TRUTH_OF_ANOTHER = "bag_without_truth", "truth_of_another_bag"
 _KEPT = ("product_id", "in_manifest", "container", "label", "views", "view_frames")
 
 
@@ -66,8 +67,19 @@ class StationTruth:
         Args:
             seen: ids of the picks in the bag.
             frames: stamps of the bag's tote images, ns.
-            problems: gets `truth_without_pick`, `pick_without_truth`, `truth_without_frame`.
+            problems: gets `truth_without_pick`, `pick_without_truth`, `truth_without_frame`, and
+                `NO_TRUTH` or `TRUTH_OF_ANOTHER` if nothing of the bag is in it.
         """
+        if not self.path:
+            problems.note(
+                NO_TRUTH, "a bag", f"{len(seen)} picks, and no truth.json in or beside it",
+                "answered, not scored",
+            )  # fmt: skip
+        elif seen and not self.picks.keys() & set(seen) and not self.frames.keys() & set(frames):
+            problems.note(
+                TRUTH_OF_ANOTHER, self.path, f"none of the {len(seen)} picks of the bag is in it",
+                "nothing is scored",
+            )  # fmt: skip
         for one in sorted(self.picks.keys() - set(seen)):
             problems.note(
                 "truth_without_pick", self.path, f"pick {one} is not in the bag", "not evaluated"

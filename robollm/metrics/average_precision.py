@@ -183,12 +183,6 @@ class Cut:
     finds: NDArray[np.int64]
     truths: NDArray[np.int64]
 
-    @property
-    def f1(self) -> Vector:
-        """(U,) float64: 2 hits / (finds + truths); 1 for an image without either."""
-        both = self.finds + self.truths
-        return np.where(both > 0, 2 * self.hits / np.maximum(both, 1), 1.0)
-
 
 def counted(rankings: Sequence[Ranking]) -> tuple[Vector, NDArray[np.bool_], NDArray[np.intp]]:
     """All finds of some classes at IoU .5, best first, the ignored left out.

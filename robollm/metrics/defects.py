@@ -50,8 +50,8 @@ class Calls:
     is never a negative: else each error would lower the FPR, and raise the AUC.
 
     Args:
-        said: (N, 3) bool: which classes they were called; nominal is "no defect". None: nothing
-            was said.
+        said: (N, 3) bool: which classes they were called; nominal is "no defect". None of them:
+            nothing was said.
         true: (N, 3) bool.
         scores: (N, 3) float; nominal's column is not used. -inf: nothing was said.
         combined: (N,) float, score of "any defect".

@@ -91,6 +91,9 @@ class InstanceTally:
             13+.
         max_detections: per image and class, the best ones.
 
+    Attributes:
+        units: keys of the images, in their order.
+
     Raises:
         ConfigError: for a setting out of range.
         EvalError: if an image comes twice, or has masks of several sizes.
@@ -106,7 +109,7 @@ class InstanceTally:
         max_detections: int = 100,
     ) -> None:
         check_settings(kinds, groups, max_detections)
-        self._keys: dict[str, None] = {}
+        keys: dict[str, None] = {}
         self._parts = {
             f"{name}_{kind}": [Wanted(kind, *of) for of in _classes(protocol)]
             for name, protocol in protocols.items()
@@ -117,13 +120,14 @@ class InstanceTally:
         }
         objects: list[int] = []
         for result in results:
-            if result.key in self._keys:
+            if result.key in keys:
                 raise EvalError(f"image {result.key} comes twice", fix="give each image once")
-            self._keys[result.key] = None
+            keys[result.key] = None
             objects.append(sum(t.category == "object" for t in result.truth))
             overlaps = {kind: Overlap(result, kind) for kind in kinds}
             for one, rows in matched.items():
                 rows.append(overlaps[one.kind].matched(one, max_detections))
+        self.units: tuple[str, ...] = tuple(keys)
         inside = {
             label: [low <= n <= high for n in objects] for label, low, high in _ranges(groups)
         }
@@ -135,11 +139,6 @@ class InstanceTally:
             for label, members in inside.items():
                 some = [m if is_in else None for m, is_in in zip(rows, members, strict=True)]
                 self._groups[label][one] = Ranking(some, levels=1)
-
-    @property
-    def units(self) -> tuple[str, ...]:
-        """Keys of the images."""
-        return tuple(self._keys)
 
     def figures(self, counts: NDArray[np.int64] | None = None) -> dict[str, float]:
         """As `Tally`."""
@@ -193,20 +192,6 @@ class InstanceTally:
             EvalError: for another name.
         """
         return best_cut(self._rankings_of(name.partition("_mAP")[0]))
-
-    def per_image(self, name: str) -> Vector:
-        """What each image alone is worth: its F1 at `at_best`, since AP of one image says little.
-
-        Args:
-            name: PROTOCOL_KIND, or a figure's that starts so.
-
-        Returns:
-            (U,) float64 in [0, 1]; 1 for an image without truth and finds.
-
-        Raises:
-            EvalError: for another name.
-        """
-        return self.at_best(name).f1
 
     def instances(self, name: str) -> tuple[Vector, NDArray[np.bool_], NDArray[np.intp]]:
         """All finds that count, best first: for the reliability of scores.

@@ -209,7 +209,7 @@ def _among_all(
         scores = np.concatenate(some) @ gallery.vectors.T
         last = np.cumsum([len(views) for views in some])
         for views, end, truth in zip(some, last, truths[first : first + step], strict=True):
-            row = scores[end - len(views) : end].max(axis=0)
+            row = scores[end - 1] if len(views) == 1 else scores[end - len(views) : end].max(axis=0)
             if truth < 0:
                 yield NEVER, NEVER
                 continue
@@ -220,9 +220,11 @@ def _among_all(
                 continue
             # The product of matrices adds up in another order for each size; so what is close is
             # taken again row by row.
-            close = np.flatnonzero(np.abs(row - mine) <= _CLOSE)
-            row[close] = _exact(views, gallery, close)
-            yield _before(np.flatnonzero(~(row < mine)), owners, int(truth))
+            rows = np.flatnonzero(~(row < mine - _CLOSE))
+            best = row[rows]
+            close = best <= mine + _CLOSE
+            best[close] = _exact(views, gallery, rows[close])
+            yield _before(rows[~(best < mine)], owners, int(truth))
 
 
 def _exact(views: Vectors, gallery: Gallery, rows: NDArray[np.int64]) -> Vectors:

@@ -162,7 +162,7 @@ def write_demo(
             (folder / f"{k + 1}.jpg").write_bytes(packed)
     _dump(files.manifest, _manifest(plans, strangers))
     _dump(files.truth, {"format": "robollm-truth", "format_version": 1, "seed": seed,
-                        "picks": truth})  # fmt: skip
+                        "source": {"kind": "simulated", "split": ""}, "picks": truth})  # fmt: skip
     return files
 
 

@@ -6,7 +6,9 @@ import random
 import shutil
 import sqlite3
 import struct
+import tracemalloc
 import zlib
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -136,6 +138,88 @@ def test_after_a_damaged_stretch_the_files_own_index_tells_where_to_go_on(tmp_pa
     assert found[0] == known[0]
     assert found[-1] == known[-1]
     assert len(found) + bag.recovery.lost == len(known)
+
+
+def test_a_wrong_size_costs_its_chunk_and_not_all_that_follow(tmp_path):
+    path = write(tmp_path / "bag", pictures=450)
+    file, known = path / "bag.mcap", strict(path)
+    begin, _ = with_checksums(file)[1]
+    raw = bytearray(file.read_bytes())
+    struct.pack_into("<Q", raw, begin - 48, 2**40)
+    file.write_bytes(raw)
+    found, bag = recovered(path)
+    assert "is damaged at byte" in " ".join(bag.recovery.reasons)
+    assert (found[0], found[-1]) == (known[0], known[-1])
+    assert len(found) + bag.recovery.lost == len(known)
+
+
+def chunk(whole: int, compression: bytes, packed: bytes) -> bytes:
+    """An mcap of one chunk that says it has `whole` bytes."""
+    head = struct.pack("<QQQI", 0, 0, whole, 0) + struct.pack("<I", len(compression)) + compression
+    body = head + struct.pack("<Q", len(packed)) + packed
+    return b"\x89MCAP0\r\n" + struct.pack("<BQ", 6, len(body)) + body
+
+
+@pytest.mark.parametrize("compression", ["zstd", "lz4"])
+@pytest.mark.parametrize("whole", [1000, 2**62])
+def test_a_chunk_never_unpacks_to_more_than_it_says(tmp_path, compression, whole):
+    lz4 = pytest.importorskip("lz4.frame")
+    zstd = pytest.importorskip("backports.zstd")
+    pack = lz4.compress if compression == "lz4" else zstd.compress
+    file = tmp_path / "bomb.mcap"
+    file.write_bytes(chunk(whole, compression.encode(), pack(bytes(1 << 26))))
+    tracemalloc.start()
+    try:
+        with pytest.raises(BagError, match="no message that can be read"):
+            RecoveredBag(file)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 24
+    finally:
+        tracemalloc.stop()
+
+
+def spoilt(raw: bytes, rng: random.Random) -> bytes:
+    """The same with some bytes changed, most of them in its front, gone, or cut off."""
+    out = bytearray(raw)
+    for _ in range(rng.randrange(1, 12)):
+        out[rng.randrange(rng.choice([120, 9000, len(out)]))] = rng.choice([0, 1, 128, 255])
+    if rng.random() < 0.3:
+        at = rng.randrange(len(out))
+        del out[at : at + rng.randrange(3000)]
+    return bytes(out[: rng.randrange(len(out))] if rng.random() < 0.3 else out)
+
+
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+def test_whatever_the_bytes_are_a_bag_is_read_or_refused(tmp_path, storage):
+    raw = next(write(tmp_path / "bag", storage, pictures=12).glob("bag.*")).read_bytes()
+    file, rng = tmp_path / ("x.mcap" if storage == "mcap" else "x.db3"), random.Random(11)
+    ends = Counter()
+    for _ in range(150):
+        file.write_bytes(spoilt(raw, rng))
+        try:
+            with RecoveredBag(file) as bag:
+                assert len(list(bag.messages())) == bag.recovery.read
+            ends["read"] += 1
+        except BagError:
+            ends["refused"] += 1
+    assert min(ends["read"], ends["refused"]) > 20
+
+
+def test_a_row_that_says_it_is_endless_is_no_row(tmp_path):
+    file = write(tmp_path / "bag", "sqlite3", pictures=12) / "bag.db3"
+    raw, known = bytearray(file.read_bytes()), len(strict(file.parent))
+    page = int.from_bytes(raw[16:18], "big")
+    size = b"\xff" * 8 + b"\x7f"
+    hits = [at for at in range(page, len(raw), page) if raw[at] == 0x0D]
+    for at in hits:  # the first row of each leaf
+        place = at + int.from_bytes(raw[at + 8 : at + 10], "big")
+        raw[place : place + 9] = size
+    file.write_bytes(raw[:-1])
+    try:
+        found, bag = recovered(file)
+    except BagError:
+        return
+    assert len(found) < known
+    assert bag.recovery.reasons
 
 
 @pytest.mark.parametrize("storage", ["mcap", "sqlite3"])

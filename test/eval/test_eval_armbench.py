@@ -44,15 +44,50 @@ def test_everything_is_found_and_named(whole):
     found = folders.find(whole)
     assert set(found.tasks) == set(folders.TASKS)
     assert found.subsets == SUBSETS[:2]
-    assert (found.kind, dict(found.missing)) == ("armbench", {})
+    assert (found.kind, set(found.missing)) == ("armbench", {f"segmentation/{SUBSETS[2]}"})
     assert len(found.lines()) == 5
 
 
-def test_what_is_missing_is_said(totes):
-    found = folders.find(totes)
-    assert set(found.missing) == {"identification", "defects", "videos"}
-    assert any(line.startswith("no videos: there is no armbench-defects-video") for line in
-               found.lines())  # fmt: skip
+def test_what_is_missing_is_said(totes, tmp_path, monkeypatch):
+    lost = {"identification", "defects", "videos", *(f"segmentation/{s}" for s in SUBSETS[1:])}
+    assert set(folders.find(totes).missing) == lost
+    run = answered(monkeypatch, totes, tmp_path / "run")
+    assert run.card["problems"]["counts"] == {"not_in_data": 5}
+    assert "there is no armbench-defects-video-0.1" in " ".join(run.card["problems"]["lines"])
+    some = answered(monkeypatch, totes, tmp_path / "some", tasks=("segmentation",), subsets=(MIX,))
+    assert some.card["problems"]["counts"] == {}  # nobody asked for more
+
+
+@pytest.mark.parametrize(
+    ("gone", "words"),
+    [
+        (f"{PICKS}/train-test-split.pickle", f"{PICKS} has no train-test-split.pickle"),
+        (f"{layout.IMAGE_ROOT}/data", "has no folder data"),
+        (f"{layout.IMAGE_ROOT}/*.csv", "has no test.csv, val.csv, train.csv"),
+        (f"{ROOT}/{SUBSETS[1]}/*.json", f"{SUBSETS[1]} has no test.json"),
+    ],
+)
+def test_a_folder_that_lacks_a_part_is_not_called_missing_and_makes_a_run_partial(
+    whole, tmp_path, monkeypatch, gone, words
+):
+    data = tmp_path / "data"
+    shutil.copytree(whole, data)
+    for one in data.glob(gone):
+        shutil.rmtree(one) if one.is_dir() else one.unlink()
+    run = answered(monkeypatch, data, tmp_path / "run", limit=1)
+    assert words in " ".join(run.card["problems"]["lines"])
+    assert "found and left out" in " ".join(score(run, draws=100).partial_reasons)
+    if ROOT not in gone:
+        with pytest.raises(ConfigError, match=words):
+            folders.find(data / gone.partition("/")[0])
+
+
+def test_samples_that_the_split_names_and_nobody_has_make_a_run_partial(tmp_path, monkeypatch):
+    write_picks(tmp_path)
+    shutil.rmtree(tmp_path / PICKS / "Picks" / "pick0003")
+    run = answered(monkeypatch, tmp_path, tmp_path / "run")
+    reasons = " ".join(score(run, draws=100).partial_reasons)
+    assert "1 samples of the data can't be used: 1 missing_pick" in reasons
 
 
 def test_a_task_s_own_folder_will_do(whole):

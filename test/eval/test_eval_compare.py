@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 from compare_kit import (
+    CARD,
     Shares,
     defect,
     defects,
@@ -97,17 +98,92 @@ def test_samples_that_only_one_run_has_are_named_and_the_rest_is_compared(before
     part = write_run(tmp_path / "part", {"defects": defects(PLANTED)[:200]})
     found = compare(before, part, QUICK)
     assert found.samples["defects"]["samples"] == 200
-    (line,) = found.left_out
-    assert "100 samples of defects are in the first run only" in line
+    (line,) = found.missing
+    assert "100 of 300 samples of defects are in the first run only" in line
     assert f"{200:021d}/0" in line
 
 
-def test_a_task_that_only_one_run_has_is_named(before, tmp_path):
-    more = {"defects": defects(), "segmentation/mix": [image(n, 2) for n in range(4)]}
-    found = compare(before, write_run(tmp_path / "more", more), QUICK)
-    assert any(
-        "4 samples of segmentation/mix are in the second run only" in x for x in found.left_out
+def exits(a, b, question=QUICK):
+    """Exit codes as it is, and with --allow-missing."""
+    allowed = dataclasses.replace(question, allow_missing=True)
+    return compare(a, b, question).exit_code, compare(a, b, allowed).exit_code
+
+
+def test_a_gate_stays_shut_if_the_second_run_lost_samples(before, tmp_path):
+    part = write_run(tmp_path / "part", {"defects": defects(range(240, 250))[:299]})
+    assert exits(before, part) == (UNDECIDED, PASSED)
+    assert exits(part, before) == (PASSED, PASSED)  # the first one was a part: more is no loss
+
+
+def test_a_gate_stays_shut_if_the_second_run_lost_a_task_but_not_if_it_has_one_more(
+    before, tmp_path
+):
+    images = [image(n, 2) for n in range(4)]
+    more = {"defects": defects(range(240, 250)), "segmentation/mix": images}
+    run = write_run(tmp_path / "more", more)
+    assert exits(run, before) == (UNDECIDED, PASSED)
+    assert compare(run, before, QUICK).missing == (
+        "all 4 samples of segmentation/mix are in the first run only: 0, 1, 2, 3",
     )
+    found = compare(before, run, QUICK)
+    assert (found.exit_code, found.missing) == (PASSED, ())
+    assert "all 4 samples of segmentation/mix are in the second run only" in found.left_out[0]
+
+
+def test_a_gate_stays_shut_if_a_run_did_not_end_even_if_both_have_the_same_samples(tmp_path):
+    runs = [write_run(tmp_path / n, {"defects": defects(count=60)}) for n in "ab"]
+    for path in runs:
+        with RunFolder.create_or_resume(path, CARD) as run:
+            run.finish("interrupted")
+    assert exits(*runs) == (UNDECIDED, PASSED)
+    assert compare(*runs, QUICK).missing[0] == "run A: the run is not complete: interrupted"
+
+
+def test_a_gate_stays_shut_if_a_figure_that_decides_got_lost(tmp_path):
+    """The second run answered no nominal sample: it has no false positive rate any more."""
+    good = defects(count=60)
+    failed = {"kind": "worker_died", "what": "x"}
+    bad = [
+        dataclasses.replace(r, error=failed, probabilities={}) if r.label == "nominal" else r
+        for r in good
+    ]
+    fpr = dataclasses.replace(QUICK, metric=("image_combined_fpr", "image_combined_recall"))
+    a, b = (write_run(tmp_path / n, {"defects": r}) for n, r in (("a", good), ("b", bad)))
+    assert exits(a, b, fpr) == (UNDECIDED, PASSED)
+    assert "defects image_combined_fpr is 0.0000 in the first run" in compare(a, b, fpr).missing[0]
+
+
+def test_a_gate_stays_shut_if_a_figure_that_decides_rests_on_too_few_samples(tmp_path):
+    """One multi_pick of 40: its recall falls from 1 to 0, and nobody can say more."""
+    rest = [defect(n, "nominal", "nominal") for n in range(1, 40)]
+    runs = [
+        write_run(tmp_path / said, {"defects": [defect(0, "multi_pick", said), *rest]})
+        for said in ("multi_pick", "nominal")
+    ]
+    assert exits(*runs) == (UNDECIDED, PASSED)
+    assert compare(*runs, QUICK).missing == (
+        "defects image_combined_recall rests on too few samples to tell",
+    )
+
+
+def test_a_regression_is_one_whatever_is_missing(before, tmp_path):
+    part = write_run(tmp_path / "part", {"defects": defects(range(0, 200, 2))[:200]})
+    assert exits(before, part) == (REGRESSED, REGRESSED)
+
+
+def test_settings_that_differ_are_named(before, tmp_path):
+    other = {**CARD, "settings": {"defect_crop": "image", "limit": 60}}
+    with RunFolder.create_or_resume(tmp_path / "run", other) as run:
+        with run.journal("defects") as journal:
+            for record in defects(count=60):
+                journal.append(record)
+        run.note_stream("defects", 60)
+    found = compare(tmp_path / "run", before, QUICK)
+    assert found.unlike == (
+        'settings.defect_crop is "image" in A and null in B',
+        "settings.limit is 60 in A and null in B",
+    )
+    assert found.a["partial"] == ["asked for at most 60 samples of each kind (--limit)"]
 
 
 def test_a_sample_without_an_answer_counts_as_lost(tmp_path):
@@ -135,7 +211,8 @@ def test_what_cannot_be_compared_is_an_error(before, tmp_path, other, words):
 @pytest.mark.parametrize(
     ("question", "words"),
     [
-        (Question(metric=("no_such_*",)), "no figure that both runs have matches no_such_"),
+        (Question(metric=("no_such_*",)), "'no_such_.*' fits no figure"),
+        (Question(metric=("image_*_recall", "typo")), "'typo' fits no figure"),
         (Question(metric=("*",), draws=100), "100 draws can't tell .* figures from chance"),
     ],
 )

@@ -115,3 +115,9 @@ def test_few_samples_have_no_limits_of_their_last_percentile():
     figures, _ = latency([{"read": 1.0}, {"read": 2.0}])
     assert math.isnan(figures["latency_read_p99"].high)
     assert latency([]) == ({}, {})
+
+
+def test_a_run_that_can_not_be_written_is_an_error_in_words(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(EvalError, match="can't be written"):
+        METRICS.write(tmp_path / "file")

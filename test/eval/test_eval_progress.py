@@ -3,16 +3,19 @@ from __future__ import annotations
 import io
 import json
 import signal
+from contextlib import suppress
 
 import click
 import pytest
 from click.testing import CliRunner
+from compare_kit import CARD
 from rich.console import Console
 
 from robollm.cli.eval import options
 from robollm.cli.options import take
 from robollm.core.settings import RuntimeConfig
 from robollm.eval.progress import SILENT, Lines, clock, shown
+from robollm.eval.run_folder import RunFolder
 
 
 class HandClock:
@@ -130,9 +133,35 @@ def test_an_interrupted_verb_ends_with_130_and_gives_the_signals_back(tmp_path, 
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(SystemExit) as e, options.resumable(tmp_path):
         signal.raise_signal(number)
-    assert e.value.code == options.INTERRUPTED == 130
-    assert "the same command goes on" in capsys.readouterr().err
+    assert e.value.code == 130
+    said = capsys.readouterr()
+    assert ("the same command goes on" in said.err, said.out) == (True, "")
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize("began", [False, True])
+def test_an_interrupted_verb_with_json_says_what_it_has(tmp_path, capsys, began):
+    out = tmp_path / "run"
+    if began:
+        with suppress(KeyboardInterrupt), RunFolder.create_or_resume(out, CARD):
+            signal.raise_signal(signal.SIGINT)
+    with pytest.raises(SystemExit), options.resumable(out, as_json=True):
+        signal.raise_signal(signal.SIGINT)
+    card = json.loads(capsys.readouterr().out)
+    why = ["interrupted before the figures were made"]
+    assert card == {
+        "run": str(out), "complete": False, "partial": True, "figures": {}, "metrics": None,
+        "report": None, "reasons": [*why, *["the run is not complete: interrupted"] * began],
+    }  # fmt: skip
+
+
+def test_ctrl_c_outside_of_a_run_does_not_end_like_a_regression(robollm, monkeypatch, tmp_path):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("robollm.eval.compare.compare", stop)
+    said = robollm("eval", "compare", tmp_path, tmp_path, "--json")
+    assert (said.code, said.out, said.err) == (130, "", "interrupted\n")
 
 
 def test_eval_lists_all_its_verbs_with_a_line_each(robollm):

@@ -338,4 +338,13 @@ def test_a_folder_that_can_not_be_written_is_an_error_with_a_fix(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(EvalError, match=r"can't be written: Not a directory") as e:
         RunFolder.create_or_resume(tmp_path / "file" / "run", CARD)
-    assert e.value.fix
+    assert "--out" in e.value.fix
+
+
+def test_what_somebody_chose_otherwise_is_named_before_what_follows_of_it(folder):
+    many = {f"segmentation/{n}": 12 for n in range(7)}
+    first = {**CARD, "data": {"samples": many}, "settings": {"limit": 12}}
+    RunFolder.create_or_resume(folder, first).close()
+    other = {**CARD, "data": {"samples": dict.fromkeys(many, 13)}, "settings": {"limit": 13}}
+    with pytest.raises(EvalError, match=r"holds another run: settings\.limit is 12 there and 13"):
+        RunFolder.create_or_resume(folder, other)

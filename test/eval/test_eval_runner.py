@@ -16,10 +16,12 @@ import pytest
 from counting_desk import CARD, STREAM, CountingDesk, CountingJob, DeadDesk, NoDesk, OtherDesk, jobs
 
 from robollm.core.errors import EvalError, ModelFileError
+from robollm.core.settings import RuntimeConfig
 from robollm.eval import runner
 from robollm.eval.records import DefectRecord
 from robollm.eval.run_folder import RunFolder
 from robollm.eval.runner import Progressed, predict
+from robollm.eval.settings import of_a_worker, station_settings
 
 
 @pytest.fixture
@@ -274,3 +276,17 @@ def test_a_full_disk_is_a_clear_error_and_what_was_written_stays(tmp_path):
     assert {r.key: r for r in records(out)}.items() >= {r.key: r for r in kept}.items()
     assert len(records(out)) == 40
     assert all(isinstance(r, DefectRecord) and not r.error for r in records(out))
+
+
+def test_a_worker_at_home_in_another_folder_finds_bundle_gallery_and_manifest(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    asked = station_settings(
+        None, (), {"bundle": "b", "gallery": "g", "manifest": "m.json", "threads": 0}
+    )
+    mine = asked.of_a_worker()
+    places = (mine.runtime.bundle, mine.identification.gallery, mine.identification.manifest)
+    assert places == tuple(str(tmp_path / name) for name in ("b", "g", "m.json"))
+    assert mine.runtime.threads == 1
+    assert of_a_worker(RuntimeConfig()).bundle == ""

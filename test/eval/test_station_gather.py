@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
-from robollm.core.errors import ConfigError
+from robollm.core.errors import ConfigError, GalleryError
 from robollm.data.jpeg import encode
 from robollm.data.problems import Problems
 from robollm.eval.gather import CONTAINER, IMAGE, NS, PICK, VIEW, Gatherer, Heard
 from robollm.eval.pictures import Header, PackedPicture, RawPicture
 from robollm.eval.settings import station_settings
 from robollm.eval.truth import StationTruth
+from robollm.gallery.records import MadeWith
+from robollm.gallery.store import create_gallery, open_writer
 
 T = 1_760_000_000 * NS
 MS = 1_000_000
@@ -214,3 +217,24 @@ def test_options_come_after_parameters_and_these_after_the_file(tmp_path):
     assert (got.defects.min_views, got.identification.top_k) == (2, 4)
     assert got.identification.accept == 0.75
     assert got.card() == {"min_views": 2, "top_k": 4, "accept": 0.75}
+
+
+def test_another_manifest_or_gallery_is_another_run(tmp_path):
+    def card(**places):
+        return station_settings(None, (), {k: str(v) for k, v in places.items()}).card()
+
+    made = MadeWith("0" * 64, "b")
+    for name in ("gallery", "copy"):
+        create_gallery(tmp_path / name, dim=4, made_with=made)
+    (tmp_path / "a.json").write_text("{}")
+    (tmp_path / "b.json").write_text("{ }")
+    one = card(manifest=tmp_path / "a.json")  # the gallery beside it
+    assert set(one) == {"manifest", "gallery"}
+    assert card(manifest=tmp_path / "a.json", gallery=tmp_path / "gallery") == one
+    assert card(manifest=tmp_path / "b.json")["manifest"] != one["manifest"]
+    with open_writer(tmp_path / "gallery", made_with=made) as writer:
+        writer.add_references("A", np.eye(4, dtype=np.float32)[:1], sources=["a"], sha256s=["0"])
+        writer.commit()
+    assert card(manifest=tmp_path / "a.json")["gallery"] != one["gallery"]
+    with pytest.raises(GalleryError):
+        card(gallery=tmp_path / "none")

@@ -66,14 +66,31 @@ def test_published_answers_are_counted_by_hand():
     assert found["verdict_multi_pick_recall"] == 1 / 3  # without an answer: not found
     assert found["verdict_multi_pick_fpr"] == 0
     assert math.isnan(found["verdict_package_defect_recall"])  # the only one was not inspected
-    assert found["verdict_package_defect_fpr"] == 1 / 6
+    assert found["verdict_package_defect_fpr"] == 1 / 5  # p7 is no negative
     assert found["verdict_combined_precision"] == 1 / 2
     assert found["verdict_combined_recall"] == 1 / 3
     assert found["verdict_combined_fpr"] == 1 / 3
     assert found["verdict_accuracy"] == 3 / 6
-    assert found["verdict_false_accept"] == 1 / 4
-    assert found["uninspected_share"] == 1 / 7
-    assert found["uninspected_share_defects"] == 1 / 4
+    answered_defects = 3  # p2 to p4; p7 has no answer
+    assert found["verdict_false_accept"] == 1 / answered_defects
+    assert found["uninspected_share"] == 1 / 6
+    assert found["uninspected_share_defects"] == 1 / answered_defects
+
+
+def test_a_pick_without_an_answer_makes_no_figure_better():
+    lost = [record(f"e{k}", product, label, None, None, known=known,
+                   error={"kind": "no_answer", "what": "nothing"}, evidence=[])
+            for k, (product, label, known) in enumerate(
+                [("A", "nominal", True), ("A", "multi_pick", True), ("S", None, False),
+                 ("S", "package_defect", False), (None, "nominal", None)])]  # fmt: skip
+    before = PickShares([said_of(p) for p in PICKS]).figures()
+    after = PickShares([said_of(p) for p in [*PICKS, *lost]]).figures()
+    small = ("_fpr", "false_accept", "uninspected_share", "uninspected_share_defects")
+    for name, value in before.items():
+        if name.endswith(small):
+            assert after[name] >= value, name
+        elif not math.isnan(value):
+            assert after[name] <= value, name
 
 
 def test_a_share_tells_its_hits_and_cases_and_a_resample_weighs_them():
@@ -139,6 +156,8 @@ def test_a_run_of_picks_becomes_a_section_with_tables_and_the_worst_first(tmp_pa
     assert section.figures["image_combined_recall"].value == 0
     assert section.counts["uninspected"] == 1
     assert section.counts["strangers"] == 2
+    assert section.counts["named_without_tote_image"] == 6  # these records name no view
+    assert section.counts["views_not_inspected"] == 1
     assert section.figures["ece_product"].value > 0
     assert set(tallies(run)) == {("station", "picks")}
 

@@ -16,7 +16,7 @@ from robollm.eval.bag import find_bags
 from robollm.eval.bag_topics import station_topics
 from robollm.eval.label_map import found_in
 from robollm.eval.settings import station_settings
-from robollm.eval.truth import find_truth, read_truth
+from robollm.eval.truth import StationTruth, find_truth, read_truth
 
 HEAD = {"format": "robollm-truth", "format_version": 1}
 
@@ -75,6 +75,17 @@ def test_truth_and_bag_are_compared_both_ways(tmp_path):
     truth.compare(["b", "c"], [], problems)
     assert problems.counts == {"pick_without_truth": 1, "truth_without_pick": 1}
     assert "pick a is not in the bag" in "".join(problems.lines())
+
+
+def test_a_truth_of_another_bag_and_no_truth_at_all_are_said(tmp_path):
+    truth = read_truth(write(tmp_path / "truth.json", picks=[{"id": "a"}]))
+    problems = Problems()
+    truth.compare(["x", "y"], [], problems)
+    assert problems.counts["truth_of_another_bag"] == 1
+    assert "none of the 2 picks of the bag is in it" in "".join(problems.lines())
+    problems = Problems()
+    StationTruth().compare(["x"], [], problems)
+    assert problems.counts == {"bag_without_truth": 1}
 
 
 def test_bags_find_their_truth_and_get_names_that_differ(tmp_path):

@@ -163,8 +163,8 @@ def test_groups_are_of_images_by_their_number_of_objects():
     assert without["one_mask_mAP50_1-2"] == pytest.approx(51 / 101)
 
 
-def test_an_images_own_score_is_its_f1_at_the_best_cut_of_all():
-    """Cut at .5: images have F1 1, 2/3 (one of two), 0 (nothing right), 1 (nothing there)."""
+def test_the_best_cut_is_where_all_images_together_have_the_best_f1():
+    """At .5: 3 of 4 finds are right, of 5; F1 is 6/9. At .8 it is 4/7, at .1 6/12."""
     a, b, far = (0, 0, 9, 9), (20, 0, 9, 9), (35, 25, 9, 9)
     results = [
         image("both", [truth("object", a), truth("object", b)], [(a, 0.9), (b, 0.8), (far, 0.1)]),
@@ -173,13 +173,13 @@ def test_an_images_own_score_is_its_f1_at_the_best_cut_of_all():
         image("empty", [], [(far, 0.2), (far, 0.2)]),
     ]
     tally = InstanceTally(results, ONE)
-    for name in ("one_mask", "one_mask_mAP50", "one_box_mAP"):
-        assert tally.per_image(name) == pytest.approx(np.array([1, 2 / 3, 0, 1]))
     assert tally.units == ("both", "half", "none", "empty")
-    cut = tally.at_best("one_mask")
-    assert cut.threshold == 0.5
-    assert (cut.hits.tolist(), cut.finds.tolist()) == ([2, 1, 0, 0], [2, 1, 1, 0])
-    assert cut.truths.tolist() == [2, 2, 1, 0]
+    assert tally.units is tally.units  # asked for once a find: not made anew each time
+    for name in ("one_mask", "one_mask_mAP50", "one_box_mAP"):
+        cut = tally.at_best(name)
+        assert cut.threshold == 0.5
+        assert (cut.hits.tolist(), cut.finds.tolist()) == ([2, 1, 0, 0], [2, 1, 1, 0])
+        assert cut.truths.tolist() == [2, 2, 1, 0]
     scores, right, unit = tally.instances("one_mask")
     assert scores.tolist() == [0.9, 0.8, 0.6, 0.5, 0.2, 0.2, 0.1]
     assert right.tolist() == [True, True, False, True, False, False, False]
@@ -192,7 +192,7 @@ def test_equal_scores_are_cut_together():
         image("1", [truth("object", a)], [(a, 0.5)]),
         image("2", [], [(far, 0.5)]),
     ]
-    assert InstanceTally(results, ONE).per_image("one_box").tolist() == [1, 0]
+    assert InstanceTally(results, ONE).at_best("one_box").finds.tolist() == [1, 1]
 
 
 def test_an_ignored_object_costs_an_image_nothing():
@@ -200,7 +200,8 @@ def test_an_ignored_object_costs_an_image_nothing():
     truths = [truth("object", a), truth("object", b, ignore=True)]
     for finds in ([(a, 0.5)], [(a, 0.5), (b, 0.6)]):
         tally = InstanceTally([image("1", truths, finds)], ONE)
-        assert tally.per_image("one_box").tolist() == [1]
+        cut = tally.at_best("one_box")
+        assert (cut.hits, cut.finds, cut.truths) == (1, 1, 1)
         assert tally.instances("one_box")[0].tolist() == [0.5]
         assert tally.figures()["one_box_mAP"] == 1
 
@@ -208,13 +209,12 @@ def test_an_ignored_object_costs_an_image_nothing():
 def test_without_any_find_or_image_there_are_still_figures():
     nothing = InstanceTally([image("1", [truth("object", (0, 0, 9, 9))])], ONE)
     assert nothing.figures()["one_box_mAP"] == 0
-    assert nothing.per_image("one_box").tolist() == [0]
     assert nothing.at_best("one_box").threshold == np.inf
     assert [len(part) for part in nothing.instances("one_box")] == [0, 0, 0]
     none = InstanceTally([], ONE)
     assert none.units == ()
     assert np.isnan(none.figures()["one_box_mAP"])
-    assert len(none.per_image("one_box")) == 0
+    assert len(none.at_best("one_box").finds) == 0
 
 
 def test_a_better_run_is_seen_by_pairs():
@@ -251,7 +251,7 @@ def test_what_was_not_counted_is_refused_and_what_was_is_named(name):
         tally.curve(name)
     if not name.startswith("one_mask"):
         with pytest.raises(EvalError, match="one_mask, one_box"):
-            tally.per_image(name)
+            tally.at_best(name)
 
 
 def test_settings_out_of_range_are_refused():

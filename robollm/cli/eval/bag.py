@@ -33,6 +33,9 @@ _OPTIONS = (
                  help="Play the bags through DDS into the nodes and evaluate what they publish."),
     click.option("--attach", is_flag=True,
                  help="With --ros: use nodes that run already, in this ROS domain."),
+    click.option("--predictor", type=click.Choice(["bundle", "oracle"]), default="bundle",
+                 show_default=True,
+                 help="Who answers; the oracle reads the truth: every figure must be perfect."),
     click.option("--real-time", type=click.FloatRange(0, min_open=True), metavar="RATE",
                  help="With --ros: play by the clock, so that what is dropped counts."),
 )  # fmt: skip
@@ -63,6 +66,7 @@ def command(
     remaps: tuple[str, ...],
     ros: bool,
     attach: bool,
+    predictor: str,
     real_time: float | None,
     params_file: Path | None,
     parameters: tuple[str, ...],
@@ -86,20 +90,22 @@ def command(
     """
     from robollm.data.problems import Problems
     from robollm.eval.bag import data_card, find_bags, look, replay
-    from robollm.eval.predictors import BundlePredictor
+    from robollm.eval.predictors import make
     from robollm.eval.progress import shown
     from robollm.eval.run_folder import RunFolder
+    from robollm.eval.station import StationDesk
+    from robollm.eval.station_oracle import StationOracle
 
-    _refuse_odd(ros, attach, real_time, ray)
+    _refuse_odd(ros, attach, real_time, ray, predictor)
     given = {**settings, "manifest": manifest, "gallery": gallery}
-    asked = station(params_file, parameters, given)
+    asked = station(params_file, parameters, given, need_bundle=predictor == "bundle")
     with resumable(out, as_json=as_json), shown() as progress:
         problems = Problems()
         found = find_bags(bags, truths)
         looked = [look(b, asked, namespace, remaps, problems) for b in found]
-        predictor = BundlePredictor(asked.runtime)
-        about = predictor.about()
-        predictor.close()
+        who = make(predictor, asked.runtime, {})
+        about = who.about()
+        who.close()
         told = {"real_time": real_time, "attach": attach} if ros else {}
         card = {
             "source": "ros" if ros else "bag",
@@ -122,11 +128,14 @@ def command(
                 through = [RosBag(b.path, b.name, b.truth, b.prefix) for b in found]
                 replay_bags(run, through, how, progress=progress)
             else:
-                replay(run, found, looked, asked, workers=workers, ray=ray, progress=progress)
+                replay(
+                    run, found, looked, asked, workers=workers, ray=ray, progress=progress,
+                    answerer=StationOracle if predictor == "oracle" else StationDesk,
+                )  # fmt: skip
         finish(out, draws, seed, as_json=as_json)
 
 
-def _refuse_odd(ros: bool, attach: bool, real_time: float | None, ray: str) -> None:
+def _refuse_odd(ros: bool, attach: bool, real_time: float | None, ray: str, predictor: str) -> None:
     """See that options fit together.
 
     Raises:
@@ -136,5 +145,10 @@ def _refuse_odd(ros: bool, attach: bool, real_time: float | None, ray: str) -> N
 
     if not ros and (attach or real_time is not None):
         raise EvalError("--attach and --real-time go with --ros only", fix="add --ros")
+    if ros and predictor != "bundle":
+        raise EvalError(
+            f"--ros and --predictor {predictor} don't go together: nodes have a bundle",
+            fix="leave out one of them",
+        )
     if ros and ray:
         raise EvalError("--ros and --ray don't go together", fix="leave out one of them")

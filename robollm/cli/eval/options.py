@@ -12,11 +12,10 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 
+from robollm.cli.lazy import INTERRUPTED
 from robollm.core.errors import RobollmError
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-INTERRUPTED = 130  # what shells say of a program that Ctrl-C ended
 
 out_option = click.option(
     "--out",

@@ -32,6 +32,8 @@ def station(
     params_file: Path | None,
     parameters: tuple[str, ...],
     given: dict[str, Any],
+    *,
+    need_bundle: bool = True,
 ) -> StationSettings:
     """The nodes' settings: the file, then `-p`, then the options that were really given.
 
@@ -39,6 +41,7 @@ def station(
         params_file: parameter file or None.
         parameters: of `-p`.
         given: setting -> value of the command's own options.
+        need_bundle: False where somebody else answers.
 
     Raises:
         ConfigError: for an unknown setting, a refused value, or if no bundle is named.
@@ -52,6 +55,6 @@ def station(
     settings = station_settings(
         params_file, parameters, {k: str(v) if isinstance(v, Path) else v for k, v in said.items()}
     )
-    if not settings.runtime.bundle:
+    if need_bundle and not settings.runtime.bundle:
         raise ConfigError("no bundle is given", fix="give --bundle, or name it in --params-file")
     return settings

@@ -29,11 +29,13 @@ class TrainingImages:
 
     Attributes:
         images: evenly spread over the split, at most `MOST`.
+        whole: as pictures are evaluated: the whole one, not the annotated box.
         why_none: why there are none; empty if there are some.
     """
 
     images: tuple[Image, ...]
     why_none: str = ""
+    whole: bool = False
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> TrainingImages:
@@ -41,7 +43,8 @@ class TrainingImages:
 
         Args:
             options: `data`, a folder that holds ARMBench's task folders or the one of defect
-                images; `split`, the one that is evaluated.
+                images; `split`, the one that is evaluated; `defect_crop`, "image" for whole
+                pictures.
         """
         given = Path(str(options.get("data", "")))
         root = given / IMAGE_ROOT if (given / IMAGE_ROOT).is_dir() else given
@@ -58,7 +61,7 @@ class TrainingImages:
         images = spread([image for induct in found.values() for image in induct], MOST)
         if not images:
             return cls((), f"no usable picture in the training split of {IMAGE_ROOT}")
-        return cls(tuple(images))
+        return cls(tuple(images), whole=options.get("defect_crop") == "image")
 
     @property
     def labels(self) -> list[str]:
@@ -77,7 +80,8 @@ class TrainingImages:
                 rgb = read_image(image.path)
             except FrameError:
                 continue  # the evaluation of its own split names what can't be read
-            x1, y1, x2, y2 = image.box or (0, 0, rgb.shape[1], rgb.shape[0])
+            box = None if self.whole else image.box
+            x1, y1, x2, y2 = box or (0, 0, rgb.shape[1], rgb.shape[0])
             rows.append(describe(rgb[y1:y2, x1:x2], (rgb.shape[0], rgb.shape[1])))
             labels.append(image.label)
         return np.array(rows, np.float64).reshape(len(rows), -1), labels

@@ -6,20 +6,24 @@ import base64
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from robollm.core.errors import ConfigError, FrameError, RobollmError
+from robollm.core.picks import Pick
 from robollm.data.armbench_videos import SUFFIXES
 from robollm.data.images import read_image
 from robollm.data.jpeg import encode
 from robollm.data.problems import Problems
-from robollm.eval.report.bag_pictures import Wanted, bag_pictures
+from robollm.eval.report.bag_pictures import TOTE, Shot, Wanted, bag_picks, bag_pictures, shrunk
 from robollm.eval.tasks.folders import find
 
 QUALITY = 78
+TOTE_SIDE = 640
+"""Longer side of a tote image in the page, px."""
 _BAGS = (".mcap", ".db3")
 
 
@@ -74,7 +78,8 @@ class Album:
         self.root = root
         self.problems = Problems()
         self.picks = self._picks()
-        self._bags: dict[Path, dict[Wanted, NDArray[np.uint8]]] = {}
+        self._bags: dict[str, dict[Wanted, Shot]] = {}
+        self._asked: dict[str, list[Pick]] = {}
 
     def _picks(self) -> Path | None:
         """The folder of picks and reference images, if there is one."""
@@ -100,21 +105,32 @@ class Album:
             self.problems.note("missing_picture", str(file), e.what.splitlines()[0])
             return None
 
-    def open_bags(self, wanted: Mapping[str, Collection[Wanted]]) -> None:
+    def open_bags(
+        self,
+        wanted: Mapping[str, Collection[Wanted]],
+        picks: Mapping[str, Collection[str]] = MappingProxyType({}),
+    ) -> None:
         """Read pictures out of bags ahead, since a bag is best read once.
 
         Args:
             wanted: bag, relative to the root -> its pictures. What is no bag is passed by.
+            picks: bag -> ids of picks whose tote images are wanted, too.
         """
         for name, some in wanted.items():
             bag = Path(name) if self.root is None else self.root / name
             if name and (bag.suffix in _BAGS or any(f.suffix in _BAGS for f in bag.glob("*.*"))):
-                self._bags[bag] = bag_pictures(bag, some, self.problems)
+                asked = self._asked[name] = bag_picks(bag, picks.get(name, ()), self.problems)
+                all_ = {*some, *((TOTE, pick.stamp_ns) for pick in asked)}
+                self._bags[name] = bag_pictures(bag, all_, self.problems, side=TOTE_SIDE)
 
-    def from_bag(self, name: str, view: str, stamp_ns: int) -> NDArray[np.uint8] | None:
-        """A picture that `open_bags` has read, (H, W, 3) uint8, RGB."""
-        bag = Path(name) if self.root is None else self.root / name
-        return self._bags.get(bag, {}).get((view, stamp_ns))
+    def from_bag(self, name: str, view: str, stamp_ns: int) -> Shot | None:
+        """A picture that `open_bags` has read."""
+        return self._bags.get(name, {}).get((view, stamp_ns))
+
+    def pick_of(self, name: str, key: str) -> Pick | None:
+        """A pick that `open_bags` has read, by its id or by `ID@STAMP`; the first that fits."""
+        asked = self._asked.get(name, ())
+        return next((p for p in asked if key in (p.pick_id, f"{p.pick_id}@{p.stamp_ns}")), None)
 
     def missing(self, caption: str, why: str = "The picture could not be read.") -> Picture:
         """A place for a picture that isn't there."""
@@ -150,10 +166,7 @@ def pack(
         side: of the longer side afterwards at most, px.
         outlines: in px of the shrunk picture.
     """
-    scale = scale_of((image.shape[0], image.shape[1]), side)
-    if scale < 1:
-        size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-        image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+    image = shrunk(image, side).image
     packed = base64.b64encode(encode(np.ascontiguousarray(image), QUALITY)).decode()
     return Picture(
         caption, f"data:image/jpeg;base64,{packed}", image.shape[1], image.shape[0], outlines

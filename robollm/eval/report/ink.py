@@ -21,7 +21,7 @@ INK = {
 """Names of the page's colours -> stand-ins that matplotlib draws with. They mean nothing else."""
 
 _NAME = {value: name for name, value in INK.items()}
-_COLOUR = re.compile(r"#0a00[0-9a-f]{2}")
+_COLOUR = re.compile("|".join(_NAME))
 _PREAMBLE = re.compile(r"^.*?(?=<svg)", re.S)
 _METADATA = re.compile(r"<metadata>.*?</metadata>", re.S)
 _STYLE = re.compile(r"<defs>\s*<style.*?</style>\s*</defs>", re.S)

@@ -16,7 +16,7 @@ from robollm.eval.records import (
     Record,
     SegmentationRecord,
 )
-from robollm.eval.report.album import Album, Outline, Picture, crop, pack, scale_of
+from robollm.eval.report.album import TOTE_SIDE, Album, Outline, Picture, crop, pack, scale_of
 from robollm.eval.report.bag_pictures import TOTE, Wanted
 from robollm.eval.report.outlines import box_path, overlay
 
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 _BAG_FRAME = re.compile(r"(.+) at (\d+) ns")
 """How a record names an image of a bag."""
-TOTE_SIDE, CROP_SIDE = 640, 300
-"""Longer side of pictures in the page, px."""
+CROP_SIDE = 300
+"""Longer side of all other pictures in the page, px."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,12 @@ def cards(run: RunFolder, section: Section, album: Album) -> list[Card]:
     stream = _stream(section)
     keys = [w.key for w in section.worst]
     found = {r.key: r for r in run.records(stream, keys)} if stream in run.streams else {}
-    album.open_bags(_in_bags(found.values()))
+    picks: dict[str, set[str]] = {}
+    for one in found.values():
+        if isinstance(one, PickRecord):
+            key = _own_key(one)
+            picks.setdefault(one.bag, set()).update((key, key.rpartition("@")[0]))
+    album.open_bags(_in_bags(found.values()), picks)
     out = []
     for worst in section.worst:
         record = found.get(worst.key)
@@ -97,7 +102,8 @@ def _in_bags(records: Iterable[Record]) -> dict[str, set[Wanted]]:
     out: dict[str, set[Wanted]] = {}
     for record in records:
         if isinstance(record, PickRecord):
-            views = {(str(e["view"]), int(e["stamp_ns"])) for e in record.evidence}
+            seen = (e for e in record.evidence if e["stamp_ns"])  # 0: there was no such view
+            views = {(str(e["view"]), int(e["stamp_ns"])) for e in seen}
             out.setdefault(record.bag, set()).update(views)
         elif isinstance(record, SegmentationRecord) and (
             place := _BAG_FRAME.fullmatch(record.file)
@@ -130,7 +136,11 @@ def _segmentation(record: SegmentationRecord, worst: Worst, album: Album) -> _Se
     least = float(worst.facts.get("threshold", 0.0))
     shown = [f for f in record.found if float(f["score"]) >= least]
     outlines, counts = overlay(record.truth, shown, scale_of(record.hw, TOTE_SIDE))
-    image = album.load(record.file)
+    if place := _BAG_FRAME.fullmatch(record.file):
+        shot = album.from_bag(place[1], TOTE, int(place[2]))
+        image = None if shot is None else shot.image
+    else:
+        image = album.load(record.file)
     picture = album.missing("image") if image is None else pack(image, "image", TOTE_SIDE, outlines)
     outcome = {
         (True, True): "missed and false",
@@ -228,15 +238,35 @@ def _pick_files(album: Album, record: PickRecord) -> dict[str, str]:
     return {view: str(file) for view, file in files.items() if file.is_file()}
 
 
+def _own_key(record: PickRecord) -> str:
+    """A pick's key within its bag: its id, with `@` and the stamp if the id came before."""
+    return record.key.removeprefix(f"{record.bag}/")
+
+
+def _bag_views(record: PickRecord, album: Album) -> list[Picture]:
+    """The tote image with the pick's target, and the views that were judged."""
+    pictures = []
+    pick = album.pick_of(record.bag, _own_key(record))
+    tote = None if pick is None else album.from_bag(record.bag, TOTE, pick.stamp_ns)
+    if pick is not None and tote is not None:
+        h, w = tote.image.shape[:2]
+        scale = tote.scale * scale_of((h, w), CROP_SIDE)
+        target = Outline("box", box_path(pick.box, scale), "what the arm was sent for")
+        pictures.append(pack(tote.image, "tote image, target", CROP_SIDE, (target,)))
+    for one in record.evidence:
+        shot = album.from_bag(record.bag, str(one["view"]), int(one["stamp_ns"]))
+        if shot is not None:
+            pictures.append(pack(shot.image, str(one["view"]), CROP_SIDE))
+    return pictures
+
+
 def _pick(record: PickRecord, worst: Worst, album: Album) -> _Seen:
     truth: Mapping[str, Any] = record.truth or {}
     named: Mapping[str, Any] = record.identification or {}
     verdict: Mapping[str, Any] = record.verdict or {}
     pictures = [_crop(album, file, view) for view, file in _pick_files(album, record).items()]
-    for one in record.evidence if not pictures else ():
-        image = album.from_bag(record.bag, str(one["view"]), int(one["stamp_ns"]))
-        if image is not None:
-            pictures.append(pack(image, str(one["view"]), CROP_SIDE))
+    if not pictures:
+        pictures = _bag_views(record, album)
     label, said = str(truth.get("label") or ""), str(verdict.get("decision") or "")
     ranked = [str(r[0]) for r in named.get("ranked", ())]
     decision = str(named.get("decision") or "no answer")

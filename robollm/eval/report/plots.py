@@ -23,6 +23,7 @@ MOST_POINTS = 240
 LINES = tuple(INK[f"line{n}"] for n in range(6))
 _MARKS = "osD^vP"
 _STYLE: Any = {  # matplotlib types its keys one by one
+    "text.parse_math": False,  # names are text: "$" is a dollar
     "font.size": 9,
     "axes.labelsize": 9,
     "axes.spines.top": False,

@@ -19,6 +19,14 @@
   wear(theme.value);
   theme.addEventListener("change", () => { wear(theme.value); kept(theme.value); });
 
+  // Where ours would be out of sight, as on a phone, a table begins at the best published model.
+  for (const frame of all(".grid .scroll")) {
+    const ours = frame.querySelector("th.ours");
+    const label = frame.querySelector("tbody th.first");
+    if (!ours || ours.offsetLeft + ours.offsetWidth <= frame.clientWidth) continue;
+    frame.scrollLeft = ours.previousElementSibling.offsetLeft - label.offsetLeft - label.offsetWidth;
+  }
+
   const section = find("#filter-section");
   const outcome = find("#filter-outcome");
   const filter = () => {

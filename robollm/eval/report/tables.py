@@ -149,8 +149,8 @@ def table_8_2(metrics: Metrics, ours: str, conditions: str) -> Grid | None:
                 values = [Value(number(m.get(f"{gallery}/{views}/{k}"), 1)) for m in models]
                 stem = f"recall@{k}_{gallery}"
                 for protocol, fusion, _ in kinds:
-                    # One view is its own nearest, so there is no n1max.
-                    name = f"{stem}_{protocol}_{views}{fusion}"
+                    # One view is its own nearest.
+                    name = f"{stem}_{protocol}_{views}{fusion if views == 'n3' else ''}"
                     values.append(measured(_figure(sections, "identification", name), 1, 100))
                 chance = f"chance@{k}_container" if gallery == "container" else ""
                 values.append(measured(_figure(sections, "identification", chance), 1, 100))

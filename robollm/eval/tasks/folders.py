@@ -35,7 +35,8 @@ class Found:
         root: the folder that file names are relative to.
         tasks: task -> its folder.
         subsets: segmentation's parts that are there, ARMBench's own first.
-        missing: task -> what was looked for.
+        missing: task, or segmentation/SUBSET -> what was looked for.
+        broken: the same -> what its folder, which is there, lacks.
         kind: "simulated" (with the card of our simulator), "armbench" (folders of its names) or
             "other".
     """
@@ -44,14 +45,15 @@ class Found:
     tasks: Mapping[str, Path]
     subsets: tuple[str, ...]
     missing: Mapping[str, str] = field(default_factory=dict)
+    broken: Mapping[str, str] = field(default_factory=dict)
     kind: str = "other"
 
     def lines(self) -> list[str]:
-        """For people: what was found and what wasn't."""
+        """For people: what was found."""
         out = [f"found {task}: {folder}" for task, folder in self.tasks.items()]
         if self.subsets:
             out.append(f"segmentation has {', '.join(self.subsets)}")
-        return [*out, *(f"no {task}: {why}" for task, why in self.missing.items())]
+        return out
 
 
 def find(data: Path) -> Found:
@@ -69,17 +71,37 @@ def find(data: Path) -> Found:
         )
     data = data.absolute()
     tasks: dict[str, Path] = {}
+    missing: dict[str, str] = {}
+    broken: dict[str, str] = {}
     for task in TASKS:
-        found = next((f for f in _places(data, task) if _is(task, f)), None)
+        there = [folder for folder in _places(data, task) if folder.is_dir()]
+        found = next((f for f in there if not _lack(task, f)), None)
+        called = next((f for f in there if _is_called(task, f)), None)
         if found is not None:
             tasks[task] = found
+        elif called is not None:
+            broken[task] = f"{called} has {_lack(task, called)}"
+        else:
+            missing[task] = f"there is no {ROOTS[task]} in {data}"
     if not tasks:
+        if broken:
+            raise ConfigError("; ".join(broken.values()), fix="fetch what is missing")
         raise _nothing(data)
     own = len(tasks) == 1 and next(iter(tasks.values())) == data
     root = data.parent if own else data
-    missing = {task: f"there is no {ROOTS[task]} in {data}" for task in TASKS if task not in tasks}
-    subsets = tuple(_subsets(tasks["segmentation"])) if "segmentation" in tasks else ()
-    return Found(root, tasks, subsets, {} if own else missing, _kind(root, tasks))
+    if own:
+        missing = {}
+    subsets: tuple[str, ...] = ()
+    if "segmentation" in tasks:
+        folder = tasks["segmentation"]
+        subsets = tuple(_subsets(folder))
+        for name in (n for n in SUBSETS if n not in subsets):
+            part = f"segmentation/{name}"
+            if (folder / name).is_dir():
+                broken[part] = f"{folder / name} has no {', '.join(f'{s}.json' for s in SPLITS)}"
+            else:
+                missing[part] = f"there is no {folder / name}"
+    return Found(root, tasks, subsets, missing, broken, _kind(root, tasks))
 
 
 def splits_of(task: str, folder: Path, subset: str = "") -> list[str]:
@@ -113,14 +135,25 @@ def _places(data: Path, task: str) -> Iterator[Path]:
     yield data
 
 
+def _is_called(task: str, folder: Path) -> bool:
+    return folder.name.startswith(ROOTS[task].rpartition("-")[0])
+
+
 def _is(task: str, folder: Path) -> bool:
+    return folder.is_dir() and not _lack(task, folder)
+
+
+def _lack(task: str, folder: Path) -> str:
+    """What a folder lacks to be the task's; empty: nothing."""
     if task == "segmentation":
-        return folder.is_dir() and any(True for _ in _subsets(folder))
+        return "" if any(True for _ in _subsets(folder)) else "no subset with a split"
     if task == "identification":
-        return (folder / SPLIT_FILE).is_file()
+        return "" if (folder / SPLIT_FILE).is_file() else f"no {SPLIT_FILE}"
     content = "videos" if task == "videos" else "data"
-    lists = any((folder / f"{s}.csv").is_file() for s in SPLITS)
-    return lists and (folder / content).is_dir()
+    if not (folder / content).is_dir():
+        return f"no folder {content}"
+    lists = [f"{s}.csv" for s in SPLITS]
+    return "" if any((folder / name).is_file() for name in lists) else f"no {', '.join(lists)}"
 
 
 def _subsets(folder: Path) -> Iterator[str]:
@@ -137,7 +170,7 @@ def _kind(root: Path, tasks: Mapping[str, Path]) -> str:
         card = None
     if isinstance(card, dict) and card.get("format") == _SIMULATED:
         return "simulated"
-    named = all(f.name.startswith(ROOTS[t].rpartition("-")[0]) for t, f in tasks.items())
+    named = all(_is_called(t, f) for t, f in tasks.items())
     return "armbench" if named else "other"
 
 
