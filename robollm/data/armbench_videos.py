@@ -150,7 +150,7 @@ def planned(
         problems.note("no_frame_count", path, "the film tells none", "its first frame is used")
         return [(0, 0.0 if fps else None)]
     step = max(1.0, fps / per_second if fps else 1.0, count / most)
-    numbers = sorted({int(k * step) for k in range(math.ceil(count / step))} & set(range(count)))
+    numbers = sorted({n for k in range(math.ceil(count / step)) if (n := int(k * step)) < count})
     return [(n, n / fps if fps else None) for n in numbers]
 
 

@@ -119,9 +119,8 @@ def evaluate(order: Order, progress: Progress = SILENT, *, words: bool = True) -
     found = folders.find(order.data)
     for line in found.lines() if words else ():
         progress.say(line)
-    home = found.tasks.get("defects")
     options = {
-        "data": str(home or found.root),
+        "data": str(found.tasks.get("defects", found.root)),
         "split": order.split,
         "seed": order.seed,
         "defect_crop": order.defect_crop,  # of a baseline it is known by now
@@ -190,18 +189,15 @@ def _as_trained(order: Order, about: Json) -> Order:
     joined = tuple(theirs.get(name, name) for name in about.get("fused_views", ()))
     pick = (known.get("identification") or {}).get("crop", "image")
     held = (known.get("defects") or {}).get("crop", "box")
+    wanted = order.references or ("manifests" if order.limit else "all")
     return replace(
         order,
         views=order.views or joined or N3,
         identification_crop=order.identification_crop or pick,
         # Outlines are not there at a station: such a bundle is judged by the box.
         defect_crop=order.defect_crop or (held if held in defects.CROPS else "box"),
-        references="given" if order.gallery else _which_references(order),
+        references="given" if order.gallery else wanted,
     )
-
-
-def _which_references(order: Order) -> str:
-    return order.references or ("manifests" if order.limit else "all")
 
 
 def _streams(
@@ -288,13 +284,12 @@ def _references(
     order: Order, found: folders.Found, streams: Sequence[_Stream], problems: Problems
 ) -> list[Picture]:
     """The reference images that are to be embedded; none if a gallery is given."""
-    picks = [job for s in streams if s.task == "identification" for job in s.jobs]
+    picks = [job for s in streams for job in s.jobs if isinstance(job, identification.PickJob)]
     if not picks or order.gallery:
         return []
     wanted = None
     if order.references == "manifests":
-        jobs = [job for job in picks if isinstance(job, identification.PickJob)]
-        wanted = {product for job in jobs for product in (*job.manifest, job.truth)}
+        wanted = {product for job in picks for product in (*job.manifest, job.truth)}
     return references.pictures(found.tasks["identification"], wanted, problems)
 
 
@@ -308,12 +303,21 @@ def _build(
         progress.end()
 
 
+def _content(job: Job) -> bytes:
+    """What a record of a job says without an answer: its key, its files, its truth."""
+    if isinstance(job, segmentation.SegmentationJob):
+        return job.content()
+    return job.failed({"kind": "", "what": ""}).to_line()
+
+
 def _card(
     order: Order, found: folders.Found, predictor: Predictor, streams: Sequence[_Stream]
 ) -> Json:
     digest = hashlib.sha256()
     for stream in streams:
-        digest.update("\n".join([stream.name, *(job.key for job in stream.jobs), ""]).encode())
+        digest.update(stream.name.encode())
+        for job in stream.jobs:
+            digest.update(_content(job))
     names = [s.name for s in streams]
     return {
         "source": "folder",
@@ -342,5 +346,4 @@ def _card(
         },
         "gallery": str(order.gallery.absolute()) if order.gallery else "",
         "embedding_sha256": predictor.made_with.embedding_sha256,
-        "missing": dict(found.missing),
     }

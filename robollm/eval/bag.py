@@ -91,12 +91,13 @@ def find_bags(paths: Sequence[Path], truths: Sequence[Path]) -> list[Bag]:
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
-    """Short names, no two alike: the last part of each path, or as many as it takes."""
-    for depth in range(1, max(len(p.parts) for p in paths) + 1):
-        names = ["/".join(p.parts[-depth:]) for p in paths]
-        if len(set(names)) == len(names):
-            break
-    return names
+    """Names, no two alike: the paths from the folder that holds all of them."""
+    root = _root(paths)
+    return [p.relative_to(root).as_posix() for p in paths]
+
+
+def _root(paths: Sequence[Path]) -> Path:
+    return Path(os.path.commonpath([p.parent for p in paths]))
 
 
 def look(
@@ -132,12 +133,11 @@ def data_card(bags: Sequence[Bag], looked: Sequence[Looked]) -> Json:
     for bag, one in zip(bags, looked, strict=True):
         digest.update(f"{bag.name} {one.digest} ".encode())
         digest.update(repr(sorted(bag.truth.picks.items())).encode())
-        digest.update(repr(sorted(bag.truth.frames)).encode())
+        digest.update(repr(sorted(bag.truth.frames.items())).encode())
     kinds = {b.truth.source.get("kind", "bags") for b in bags}
     splits = {b.truth.source.get("split", "") for b in bags}
-    roots = [str(b.path.resolve().parent) for b in bags]
     return {
-        "root": os.path.commonpath(roots),
+        "root": str(_root([b.path.resolve() for b in bags])),
         "name": ", ".join(b.name for b in bags),
         "kind": kinds.pop() if len(kinds) == 1 else "bags",
         "split": splits.pop() if len(splits) == 1 else "",

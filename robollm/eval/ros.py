@@ -28,6 +28,7 @@ __all__ = ["RosBag", "RosSettings", "need_ros", "replay_bags"]
 
 # Naming every instance of every tote image is most of the work, and nothing of it is evaluated.
 _UNNAMED = "identification_node:detections:=not_evaluated/detections"
+ATTACH_S = "60"  # nodes that run already are not waited for as long as those that load models
 _OWN_LOG = "--disable-external-lib-logs"  # stderr says the same
 
 
@@ -140,6 +141,8 @@ def _replay(
     done.write_text("".join(answered), encoding="utf-8")
     totes.write_text("".join(f"{ns}\n" for ns in plan.totes), encoding="utf-8")
     words = [str(plan.bag.path), "--done", str(done), "--totes", str(totes)]
+    if settings.attach:
+        words += ["--ready", ATTACH_S]
     if settings.real_time is not None:
         words += ["--real-time", f"{settings.real_time:g}"]
     words += ["--ros-args", _OWN_LOG, *_names(settings)]

@@ -32,11 +32,13 @@ LEVEL = 0.95
 _GONE = (
     "missing_pick", "unreadable_pick", "missing_induct", "empty_induct", "no_annotation",
     "missing_video", "missing_annotation", "bad_json", "no_label", "unknown_label",
-    "bad_image_entry",
+    "bad_image_entry", "missing_image", "empty_image", "corrupt_image", "truncated_image",
+    "image_too_large",
 )  # fmt: skip
 """Problems for each of which a sample of the split has no record."""
 _LACKS = {
     LEFT_OUT: "parts of the data were found and left out",
+    "bad_reference": "reference pictures can't be read: their products are searched without them",
     "damaged_bag": "files or stretches of bags are damaged or missing",
     "lost_message": "messages of bags can't be read",
     "bad_message": "messages of bags can't be decoded",
@@ -74,6 +76,9 @@ def score(run: RunFolder, *, draws: int = 1000, level: float = LEVEL, seed: int 
         lines = run.damage(stream)
         reasons += [f"{n} lines of {stream}: {kind}" for kind, n in lines.counts.items()]
     reasons += _lacks(run.card["problems"]["counts"])
+    blind = sum(section.counts.get("views_left_out", 0) for section in sections)
+    if blind:
+        reasons.append(f"{blind} views can't be read; their picks were asked without them")
     limit = run.card.get("settings", {}).get("limit")
     if limit:
         reasons.append(f"asked for at most {limit} samples of each kind (--limit)")

@@ -38,6 +38,16 @@ def test_no_regression_ends_with_0_and_json_is_one_object(robollm, runs, tmp_pat
     assert "http" not in text  # nothing is fetched
 
 
+def test_a_lost_sample_ends_with_2_until_it_is_allowed(robollm, runs, tmp_path):
+    part = write_run(tmp_path / "part", {"defects": defects(range(240, 250))[:250]})
+    words = ("eval", "compare", runs[0], part, "--draws", 100, "--json")
+    said = robollm(*words)
+    card = json.loads(said.out)
+    assert (said.code, card["exit_code"], card["regressed"]) == (2, 2, False)
+    assert "50 of 300 samples of defects are in the first run only" in card["missing"][0]
+    assert robollm(*words, "--allow-missing").code == 0
+
+
 def test_what_cannot_be_compared_ends_with_2_and_a_fix(robollm, runs, tmp_path):
     other = write_run(tmp_path / "other", {"defects": defects(count=3)[:0]})
     for words in ((runs[0], other), (runs[0], tmp_path), (runs[0], tmp_path / "none")):

@@ -46,6 +46,7 @@ def test_one_json_object_comes_out_and_scoring_again_gives_the_same_figures(data
     )  # fmt: skip
     assert first["figures"]["defects/image_combined_recall"] == 1.0
     assert (first["complete"], first["partial"]) == (True, False)
+    assert first["problems"]["not_in_data"] == 3  # the other tasks
     assert (out / "report.html").is_file()
     written = (out / "metrics.json").read_bytes()
     again = told(score.command, out, "--draws", 100)

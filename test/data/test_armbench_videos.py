@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from collections import Counter
 from contextlib import closing
+from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 
@@ -106,6 +108,17 @@ def test_frames_are_spread_evenly_and_have_their_times(root):
     few = planned(film, per_second=30, most=3, problems=problems)
     assert [n for n, _ in few] == [0, 6, 13]
     assert not len(problems)
+
+
+def test_a_head_that_promises_endless_frames_is_planned_at_once(root, monkeypatch):
+    head = {cv2.CAP_PROP_FPS: 25.0, cv2.CAP_PROP_FRAME_COUNT: 2.0**40}
+
+    def opened(film):
+        film._film = SimpleNamespace(get=head.__getitem__, release=lambda: None)
+
+    monkeypatch.setattr(Film, "_open", opened)
+    frames = planned(root, per_second=2, most=8, problems=Problems())
+    assert [n for n, _ in frames] == [k * 2**37 for k in range(8)]
 
 
 def test_each_frame_is_the_one_that_was_asked_for_in_any_order(root):

@@ -297,10 +297,32 @@ def test_the_same_order_again_does_nothing_and_another_one_is_refused(totes, tmp
         answered(monkeypatch, totes, tmp_path / "run", masks="rle")
 
 
-def test_changed_truth_or_samples_are_another_run(totes, tmp_path, monkeypatch):
+def test_other_samples_are_another_run(totes, tmp_path, monkeypatch):
     answered(monkeypatch, totes, tmp_path / "run", limit=2)
     with pytest.raises(EvalError, match="another run"):
         answered(monkeypatch, totes, tmp_path / "run", limit=3)
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        (f"{ROOT}/{MIX}/test.json", '"bbox": [5', '"bbox": [6'),
+        (f"{PICKS}/Picks/pick0001/annotation.json", "B001", "B002"),
+        (f"{layout.IMAGE_ROOT}/data/{0:021}/{0:021}_1.json", "multi_pick", "nominal"),
+        (f"{layout.VIDEO_ROOT}/annotations/v0.json", "nominal", "open"),
+    ],
+)
+def test_corrected_truth_is_another_run(whole, tmp_path, monkeypatch, file, old, new):
+    root, moved = file.partition("/")[0], tmp_path / "moved" / "data"
+    shutil.copytree(whole / root, tmp_path / "data" / root)
+    answered(monkeypatch, tmp_path / "data", tmp_path / "run")
+    shutil.copytree(tmp_path / "data", moved)
+    answered(monkeypatch, moved, tmp_path / "run")  # a place is no matter
+    text = (moved / file).read_text()
+    assert old in text
+    (moved / file).write_text(text.replace(old, new))
+    with pytest.raises(EvalError, match=r"another run: data\.digest"):
+        answered(monkeypatch, moved, tmp_path / "run")
 
 
 def test_a_part_calls_itself_partial(totes, tmp_path, monkeypatch):

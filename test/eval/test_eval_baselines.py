@@ -123,6 +123,18 @@ def test_the_task_folder_itself_may_be_given(data):
     assert Counter(inside.labels) == SHARES
 
 
+def test_it_learns_from_crops_like_those_that_it_is_asked_about(data):
+    seen = []
+
+    def describe(rgb, hw):
+        seen.append((rgb.shape[:2], hw))
+        return np.zeros(1)
+
+    for crop in ("box", "image"):
+        TrainingImages.of({**options(data), "defect_crop": crop}).described(describe)
+    assert seen == [((20, 20), (24, 24))] * 20 + [((24, 24), (24, 24))] * 20
+
+
 def test_a_part_is_evenly_spread():
     assert spread(range(10), 5) == [0, 2, 4, 6, 8]
     assert spread(range(3), 5) == [0, 1, 2]

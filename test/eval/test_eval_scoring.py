@@ -196,3 +196,11 @@ def test_a_mask_and_its_window_have_the_same_run_lengths():
     whole = mask_rle(mask)
     assert whole == window_rle(MaskWindow(3, 0, mask[:, 3:31]), mask.shape)
     assert mask_rle(np.zeros((3, 3), np.bool_))["size"] == [3, 3]
+
+
+def test_pictures_that_are_not_there_make_a_run_partial(tmp_path, monkeypatch):
+    write_totes(tmp_path / "data")
+    next((tmp_path / "data").rglob("*.jpg")).unlink()
+    run = answered(monkeypatch, tmp_path / "data", tmp_path / "run")
+    reasons = " ".join(score(run, draws=100).partial_reasons)
+    assert "1 samples of the data can't be used: 1 missing_image" in reasons

@@ -115,7 +115,7 @@ def test_the_summary_names_bundle_machine_and_intervals(made):
 def test_headline_figures_stand_beside_the_published_ones():
     found = {t.label: (t.value, t.spread, t.beside) for t in tiles(make_metrics())}
     assert found["mask mAP50, one class · Mixed object tote"] == (
-        "0.430", "0.380 to 0.480", "RoboLLM 0.82 (mixed)",
+        "0.430", "0.380 to 0.480", "RoboLLM 0.82",
     )  # fmt: skip
     assert found["recall@1 in the container, N=1, %"][::2] == ("92.0", "RoboLLM 97.8")
 
@@ -138,12 +138,37 @@ def test_table_8_2_in_percent_with_chance_and_baseline():
     assert names[4:] == ["tiny"] * 3 + ["chance", "colour-histogram"]
     first = [_cell(grid, "Container, N=1", "recall@1", i) for i in range(9)]
     assert [v.text for v in first] == [
-        "71.7", "77.2", "83.7", "97.8", "92.0", "–", "91.0", "50.0", "77.0",
+        "71.7", "77.2", "83.7", "97.8", "92.0", "92.0", "91.0", "50.0", "77.0",
     ]  # fmt: skip
     assert first[4].spread == "87.0 to 97.0"
     assert _cell(grid, "Container, N=3", "recall@1", 5).text == "92.0"  # the nearest view
     assert _cell(grid, "All references, N=3", "recall@3", 3).text == "89.1"
     assert _cell(grid, "All references, N=1", "recall@1", 0) == Value()
+
+
+def test_one_view_is_its_own_nearest_so_no_cell_of_it_is_empty():
+    grid = table_8_2(make_metrics(), "tiny", "")
+    nearest = [c.note for c in grid.columns].index("product, nearest view, as [1]")
+    for where in ("Container, N=1", "All references, N=1"):
+        fused, near = (_cell(grid, where, "recall@2", i) for i in (nearest - 1, nearest))
+        assert near == fused != Value()
+
+
+def test_a_headline_names_what_is_published_for_its_own_subset():
+    metrics = make_metrics()
+    zoomed = dataclasses.replace(metrics, sections=metrics.sections[1:])
+    beside = {t.label: t.beside for t in tiles(zoomed)}
+    assert beside["mask mAP50, one class · Zoomed-out tote"] == "RoboLLM 0.57"
+    assert beside["mask mAP50, two classes · Zoomed-out tote"] == "ResNet50 0.25"
+
+
+def test_a_page_without_published_figures_speaks_of_none(made, tmp_path):
+    run, metrics = made[0], make_metrics()
+    station = dataclasses.replace(metrics, sections=metrics.sections[-1:])
+    page = write_report(run, station, out=tmp_path / "station.html").read_text("utf-8")
+    assert "Another dataset: simulated" in page
+    for word in ("thesis", "Published figures", "published figures", 'href="#tables"'):
+        assert word not in page
 
 
 def test_table_8_3_per_image_and_per_induct():
@@ -253,7 +278,7 @@ def test_a_run_of_one_task_is_reported_and_says_which_tables_it_has_not(made, tm
     )
     text = write_report(made[0], only, out=tmp_path / "page.html").read_text("utf-8")
     absent = re.findall(r"(Table 8\.\d): this run has no", text)
-    assert len(absent) == (3 if task == "station" else 2)
+    assert len(absent) == (0 if task == "station" else 2)
     _tags(text)
 
 

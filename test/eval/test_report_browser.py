@@ -174,6 +174,19 @@ def test_the_page_never_scrolls_sideways(browser, page, width):
     assert seen <= width
 
 
+def test_ours_beside_the_best_published_model_is_in_sight_on_a_phone(browser, page):
+    show(browser, page, PHONE)
+    sides = """return [...document.querySelectorAll(".grid .scroll")].map((frame) => {
+        const ours = frame.querySelector("th.ours");
+        const places = [frame.querySelector("tbody th.first"), ours.previousElementSibling, ours,
+                        frame];
+        return places.map((e) => e.getBoundingClientRect()).map((r) => [r.left, r.right]);
+    })"""
+    for (_, labels), (left, _), (_, ours), (_, frame) in browser.execute_script(sides):
+        assert labels <= left + 1
+        assert ours <= frame
+
+
 def test_the_text_of_a_plot_can_be_read_on_a_phone(browser, page):
     show(browser, page, PHONE)
     height = browser.execute_script(

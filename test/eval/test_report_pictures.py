@@ -11,9 +11,13 @@ from robollm.data.armbench_defects import write_video
 from robollm.data.bag import BagWriter
 from robollm.data.jpeg import decode, encode
 from robollm.data.problems import Problems
+from robollm.eval.figures import Section, Worst
+from robollm.eval.records import PICKS, TOTES, PickRecord, SegmentationRecord
 from robollm.eval.report.album import Album, crop, pack
 from robollm.eval.report.bag_pictures import TOTE, bag_pictures
 from robollm.eval.report.outlines import overlay
+from robollm.eval.report.pictures import cards
+from robollm.eval.run_folder import RunFolder
 
 HW = (80, 100)
 S = 1_000_000_000
@@ -125,28 +129,30 @@ def bag(tmp_path):
         for i in range(3):
             writer.image("/cell/views/wall/image", (i + 1) * S, "cam", flat(100 + i), jpeg=True)
             writer.image("/cell/image", (i + 1) * S, "cam", flat(10 * i), jpeg=False)
+            target = (10.0, 20.0, 60.0, 70.0)
+            writer.pick("/cell/pick", (i + 1) * S, "cam", f"p{min(i, 1)}", target, (i + 1) * S + 1)
     return tmp_path / "bag"
 
 
 def test_pictures_of_a_bag_are_found_by_view_and_stamp(bag):
     problems = Problems()
-    found = bag_pictures(bag, {("wall", 2 * S), (TOTE, 3 * S)}, problems)
-    assert found[TOTE, 3 * S].shape == (*HW, 3)
-    assert found[TOTE, 3 * S].mean() == pytest.approx(20, abs=1)
-    assert found["wall", 2 * S].mean() == pytest.approx(101, abs=2)
+    found = bag_pictures(bag, {("wall", 2 * S), (TOTE, 3 * S)}, problems, side=50)
+    assert (found[TOTE, 3 * S].image.shape, found[TOTE, 3 * S].scale) == ((40, 50, 3), 0.5)
+    assert found[TOTE, 3 * S].image.mean() == pytest.approx(20, abs=1)
+    assert found["wall", 2 * S].image.mean() == pytest.approx(101, abs=2)
     assert not problems.counts
 
 
 def test_a_stamp_that_a_bag_lacks_is_counted(bag):
     problems = Problems()
-    assert bag_pictures(bag, {("wall", 7 * S)}, problems) == {}
+    assert bag_pictures(bag, {("wall", 7 * S)}, problems, side=50) == {}
     assert problems.counts == {"missing_picture": 1}
 
 
 def test_what_is_no_bag_is_counted_and_nothing_is_raised(tmp_path):
     problems = Problems()
     (tmp_path / "x.mcap").write_bytes(b"not a bag")
-    assert bag_pictures(tmp_path / "x.mcap", {("wall", S)}, problems) == {}
+    assert bag_pictures(tmp_path / "x.mcap", {("wall", S)}, problems, side=50) == {}
     assert problems.counts["missing_picture"] == 2
 
 
@@ -154,7 +160,59 @@ def test_an_album_reads_a_bag_once_and_passes_by_what_is_none(bag):
     album = Album(bag.parent)
     (bag.parent / "folder").mkdir()
     album.open_bags({"bag": {("wall", S)}, "folder": {("wall", S)}, "": set()})
-    assert album.from_bag("bag", "wall", S).mean() == pytest.approx(100, abs=2)
+    assert album.from_bag("bag", "wall", S).image.mean() == pytest.approx(100, abs=2)
     assert album.from_bag("bag", "wall", 2 * S) is None
     assert album.from_bag("folder", "wall", S) is None
     assert not album.problems.counts
+    album.open_bags({"gone": {("wall", S)}})
+    assert album.problems.counts == {"missing_picture": 1}
+
+
+def bag_cards(bag, records, stream=PICKS):
+    """Cards of records about the bag, and what was missing."""
+    card = {"source": "bag", "data": {"root": str(bag.parent)}, "predictor": {}, "settings": {}}
+    with (
+        RunFolder.create_or_resume(bag.parent / "run", card) as run,
+        run.journal(stream) as journal,
+    ):
+        for record in records:
+            journal.append(record)
+    worst = tuple(Worst(record.key, 1.0, "why") for record in records)
+    section = Section("station", stream, "", "", 1, 1, "pick", {}, worst=worst)
+    album = Album(bag.parent)
+    return cards(RunFolder.open(bag.parent / "run"), section, album), album.problems.counts
+
+
+def judged(key, views):
+    evidence = [
+        {"view": v, "stamp_ns": ns, "probabilities": None, "box": [0] * 4, "reason": ""}
+        for v, ns in views.items()
+    ]
+    named = {"decision": "ambiguous", "ranked": [["ambiguous", 0.6], ["B0ONE", 0.3]]}
+    return PickRecord(key=key, bag="bag", truth=None, evidence=evidence, identification=named)
+
+
+def test_a_pick_of_a_bag_shows_its_tote_image_with_the_target(bag):
+    picks = [judged("p0", {"wall": S, "arm": 0}), judged(f"bag/p1@{3 * S}", {})]
+    (first, again), missing = bag_cards(bag, picks)
+    assert first.facts["first product"] == "B0ONE"  # and not the decision, which is ranked, too
+    assert [p.caption for p in first.pictures] == ["tote image, target", "wall"]
+    assert [o.d for o in first.pictures[0].outlines] == ["M10.0 20.0H60.0V70.0H10.0Z"]
+    shades = [decode(base64.b64decode(c.pictures[0].uri.partition(",")[2])) for c in (first, again)]
+    assert [s.mean().round() for s in shades] == [0, 20]
+    assert not missing  # a view that never came is no picture that is missing
+
+
+def test_a_tote_image_of_a_bag_is_shown_with_what_was_found(bag):
+    found = [instance(0, 0, 20, 20, 0.9)]
+    record = SegmentationRecord(
+        key=str(2 * S),
+        file=f"bag at {2 * S} ns",
+        hw=HW,
+        truth=[instance(0, 0, 20, 20)],
+        found=found,
+    )
+    (card,), missing = bag_cards(bag, [record], TOTES)
+    assert card.pictures[0].uri
+    assert {o.kind for o in card.pictures[0].outlines} == {"truth", "found"}
+    assert not missing

@@ -8,10 +8,10 @@ import pytest
 from report_kit import interval, make_metrics
 
 from robollm.core.errors import EvalError
+from robollm.eval.embedding import flatten
 from robollm.eval.figures import Curve, Embeddings, Histogram, Section
 from robollm.eval.report import plots
 from robollm.eval.report.drawings import section_drawings, task_drawings
-from robollm.eval.report.embedding import flatten
 
 
 def _curve(x: list[float], y: list[float], label: str = "a", kind: str = "pr") -> Curve:
@@ -56,6 +56,12 @@ def test_a_title_with_markup_stays_text():
     assert "<ms>" not in svg
     assert 'aria-label="Histogram of a&quot;b"' in svg
     assert "p50 0.5" in svg
+
+
+def test_a_dollar_or_a_colour_in_a_name_is_text():
+    said = "B0$_{$ #0a0099"
+    curve = Curve("roc", (0.0, 1.0), (0.0, 1.0), "x", "y", said)
+    assert f">{said}<" in plots.curves("n", [curve, curve])
 
 
 def test_a_long_curve_is_thinned_and_keeps_its_ends():

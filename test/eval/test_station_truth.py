@@ -12,7 +12,7 @@ from robollm.core.errors import BagError, EvalError
 from robollm.data.bag import Topic
 from robollm.data.bag_types import COMPRESSED, IMAGE, PICK, STRING
 from robollm.data.problems import Problems
-from robollm.eval.bag import find_bags
+from robollm.eval.bag import Bag, Looked, data_card, find_bags
 from robollm.eval.bag_topics import station_topics
 from robollm.eval.label_map import found_in
 from robollm.eval.settings import station_settings
@@ -97,6 +97,9 @@ def test_bags_find_their_truth_and_get_names_that_differ(tmp_path):
     one, two = find_bags([mon, tue], [])
     assert (one.name, one.prefix, two.name) == ("mon/bag", "mon/bag/", "tue/bag")
     assert "tue" in two.truth.picks
+    (tmp_path / "tue" / "late.mcap").touch()
+    names = [b.name for b in find_bags([mon, tmp_path / "tue" / "late.mcap"], [])]
+    assert names == ["mon/bag", "tue/late.mcap"]  # a report finds their pictures by that
     (alone,) = find_bags([mon], [])
     assert (alone.name, alone.prefix) == ("bag", "")
     with pytest.raises(EvalError, match="named twice"):
@@ -169,3 +172,19 @@ def test_a_label_map_becomes_instances_with_the_pixels_that_they_kept():
     whole = coco_mask.encode(np.asfortranarray(labels == 1))
     assert one["segmentation"]["counts"].encode() == whole["counts"]
     assert hidden["bbox"] == [0.0, 0.0, 0.0, 0.0]
+
+
+def test_corrected_truth_of_a_tote_image_is_another_run(tmp_path):
+    def digest(width, label):
+        one = {"category": "object", "bbox": [0, 0, width, 4],
+               "segmentation": [[0, 0, width, 0, width, 4, 0, 4]]}  # fmt: skip
+        frame = {"stamp_ns": 5, "hw": [8, 8], "instances": [one]}
+        picks = [{"id": "a", "label": label}]
+        truth = read_truth(write(tmp_path / "truth.json", picks=picks, frames=[frame]))
+        bag = Bag(tmp_path / "bag", "bag", truth)
+        return data_card([bag], [Looked({}, "", 1, 1, "0")])["digest"]
+
+    known = digest(4, "nominal")
+    assert digest(4, "nominal") == known
+    assert digest(6, "nominal") != known
+    assert digest(4, "multi_pick") != known

@@ -264,3 +264,7 @@ def test_numbers_out_of_range_are_refused_and_nothing_is_written(tmp_path, name,
     with pytest.raises(ConfigError, match=f"{name} is {value}, want {wanted}"):
         write_demo(tmp_path / "out", **{name: value})
     assert not (tmp_path / "out").exists()
+
+
+def test_the_truth_says_that_all_is_simulated(demo):
+    assert json.loads(demo.truth.read_text())["source"]["kind"] == "simulated"

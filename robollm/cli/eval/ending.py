@@ -50,12 +50,13 @@ def finish(
         "complete": run.card["complete"],
         "partial": metrics.partial,
         "reasons": list(metrics.partial_reasons),
+        "problems": run.card["problems"]["counts"],
         "figures": headline(metrics),
         "metrics": str(path),
         "report": None if page is None else str(page),
         **(more or {}),
     }
-    say_end(card, as_json=as_json, lines=lambda: _tell(metrics, page or path))
+    say_end(card, as_json=as_json, lines=lambda: _tell(run, metrics, page or path))
 
 
 def _report(run: RunFolder, metrics: Metrics) -> Path:
@@ -64,7 +65,8 @@ def _report(run: RunFolder, metrics: Metrics) -> Path:
     return write_report(run, metrics)
 
 
-def _tell(metrics: Metrics, path: Path) -> None:
+def _tell(run: RunFolder, metrics: Metrics, path: Path) -> None:
+    from robollm.eval.run_card import CARD
     from robollm.eval.score import headline
 
     columns = ("value", "low", "high", "cases")
@@ -77,6 +79,9 @@ def _tell(metrics: Metrics, path: Path) -> None:
         cells = (f"{v:.4f}" if v == v else "-" for v in (one.value, one.low, one.high))
         figures.add_row(name, *cells, str(one.cases))
     show(figures)
+    if counts := run.card["problems"]["counts"]:
+        told = ", ".join(f"{n} {kind}" for kind, n in counts.items())
+        click.echo(f"problems: {told}; the first of each are in {run.path / CARD}", err=True)
     for reason in metrics.partial_reasons:
         click.echo(f"partial: {reason}", err=True)
     click.echo(f"wrote {path}", err=True)

@@ -113,7 +113,8 @@ class Album:
         """Read pictures out of bags ahead, since a bag is best read once.
 
         Args:
-            wanted: bag, relative to the root -> its pictures. What is no bag is passed by.
+            wanted: bag, relative to the root -> its pictures. A folder that is no bag is passed by,
+                what is not there is counted.
             picks: bag -> ids of picks whose tote images are wanted, too.
         """
         for name, some in wanted.items():
@@ -122,6 +123,8 @@ class Album:
                 asked = self._asked[name] = bag_picks(bag, picks.get(name, ()), self.problems)
                 all_ = {*some, *((TOTE, pick.stamp_ns) for pick in asked)}
                 self._bags[name] = bag_pictures(bag, all_, self.problems, side=TOTE_SIDE)
+            elif name and not bag.exists():
+                self.problems.note("missing_picture", name, f"there is no bag in {bag.parent.name}")
 
     def from_bag(self, name: str, view: str, stamp_ns: int) -> Shot | None:
         """A picture that `open_bags` has read."""

@@ -39,7 +39,8 @@ def to_markdown(
     lines += [*(f"- {sentence}" for sentence in absent), ""] if absent else []
     for section in metrics.sections:
         lines += _section(section, metrics, summary.name_of(run.card))
-    lines += ["## Sources", "", *(f"- {source}" for source in published.SOURCES)]
+    if grids:
+        lines += ["## Sources", "", *(f"- {source}" for source in published.SOURCES)]
     return "\n".join(lines) + "\n"
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from robollm.core.decide import AMBIGUOUS, NOT_IN_MANIFEST, UNKNOWN
 from robollm.core.fuse import OUR_NAMES
 from robollm.data.armbench_identification import references
 from robollm.eval.records import (
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 _BAG_FRAME = re.compile(r"(.+) at (\d+) ns")
 """How a record names an image of a bag."""
+_NO_PRODUCT = (AMBIGUOUS, UNKNOWN, NOT_IN_MANIFEST)
+"""What a pick's ranking begins with if no product is named."""
 CROP_SIDE = 300
 """Longer side of all other pictures in the page, px."""
 
@@ -277,7 +280,7 @@ def _pick(record: PickRecord, worst: Worst, album: Album) -> _Seen:
     facts = {
         "true product": str(truth.get("product_id", "not known")),
         "identification": decision,
-        "first product": next((p for p in ranked if p != "unknown"), "none"),
+        "first product": next((p for p in ranked if p not in _NO_PRODUCT), "none"),
         "true label": label or "not known",
         "verdict": said or "no answer",
     }

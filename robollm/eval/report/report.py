@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 HTML, MARKDOWN = "report.html", "report.md"
 TASKS = {
     "segmentation": "Segmentation",
-    "totes": "Totes",
     "identification": "Identification",
     "defects": "Defects",
     "videos": "Defect videos",
     "station": "Station",
 }
+_PARTS = {**published.SUBSETS, "picks": "Picks", "totes": "Tote images"}
 _MATRICES = ("confusion", "decisions", "verdicts")
 """Begin the names of tables whose rows are what is so, and whose columns are what was said."""
 _TABLES = {
@@ -111,7 +111,10 @@ def write_report(run: RunFolder, metrics: Metrics, *, out: Path | None = None) -
 
 
 def thesis_tables(card: summary.Card, metrics: Metrics) -> tuple[list[Grid], list[str]]:
-    """Tables 8.1 to 8.3 as far as the run has their task; a sentence for each that it has not."""
+    """Tables 8.1 to 8.3 as far as the run has their task; a sentence for each that it has not.
+
+    A run that has none of them, as of a bag, needs no sentence.
+    """
     ours, conditions = summary.name_of(card), summary.conditions(card, metrics)
     grids, absent = [], []
     for name, (task, make) in _TABLES.items():
@@ -120,7 +123,7 @@ def thesis_tables(card: summary.Card, metrics: Metrics) -> tuple[list[Grid], lis
             absent.append(f"{name}: this run has no {task}.")
         else:
             grids.append(grid)
-    return grids, absent
+    return grids, absent if grids else []
 
 
 def _tasks(run: RunFolder, metrics: Metrics, album: Album) -> list[Task]:
@@ -143,7 +146,7 @@ def _part(run: RunFolder, section: Section, metrics: Metrics, album: Album) -> P
     matrices = {n: t for n, t in section.tables.items() if n.startswith(_MATRICES)}
     return Part(
         section=section,
-        title=published.SUBSETS.get(section.subset, section.subset or TASKS.get(section.task, "")),
+        title=_PARTS.get(section.subset, section.subset or TASKS.get(section.task, "")),
         grid=section_grid(section, metrics, summary.name_of(run.card)),
         drawings=tuple(section_drawings(section, beside)),
         matrices=tuple(_matrix(n, t) for n, t in matrices.items()),

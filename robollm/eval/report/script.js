@@ -19,12 +19,12 @@
   wear(theme.value);
   theme.addEventListener("change", () => { wear(theme.value); kept(theme.value); });
 
+  const side = (element, name) => element.getBoundingClientRect()[name];
   // Where ours would be out of sight, as on a phone, a table begins at the best published model.
   for (const frame of all(".grid .scroll")) {
     const ours = frame.querySelector("th.ours");
-    const label = frame.querySelector("tbody th.first");
-    if (!ours || ours.offsetLeft + ours.offsetWidth <= frame.clientWidth) continue;
-    frame.scrollLeft = ours.previousElementSibling.offsetLeft - label.offsetLeft - label.offsetWidth;
+    if (!ours || side(ours, "right") <= side(frame, "right")) continue;
+    frame.scrollLeft = side(ours.previousElementSibling, "left") - side(frame.querySelector("tbody th.first"), "right");
   }
 
   const section = find("#filter-section");

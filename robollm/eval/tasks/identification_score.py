@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from robollm.eval.embedding import flatten
 from robollm.eval.figures import Cell, Curve, Embeddings, Histogram, Section, Table, Worst
 from robollm.eval.records import IdentificationRecord, Json, unpack_vector
-from robollm.eval.report.embedding import flatten
 from robollm.eval.run_folder import RunFolder
 from robollm.eval.tasks import references
 from robollm.eval.tasks.scored import Notes, Scored, no_answer, trained_on, worst

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -50,6 +51,18 @@ class SegmentationJob:
             _truth(one, self.names, self.image.hw) | {"ignore": int(one.area < self.min_area)}
             for one in self.image.instances
         ]
+
+    def content(self) -> bytes:
+        """A digest of what `truth` is made of; no mask is drawn for it."""
+        digest = hashlib.sha256(f"{self.key} {self.file} {self.image.hw}".encode())
+        for one in self.image.instances:
+            digest.update(f"{one.category} {one.box} {one.area} {one.crowd}".encode())
+            if isinstance(one.segmentation, dict):
+                digest.update(repr(sorted(one.segmentation.items())).encode())
+            else:
+                for polygon in one.segmentation:
+                    digest.update(polygon.tobytes())
+        return digest.digest()
 
     def failed(self, error: dict[str, str]) -> SegmentationRecord:
         """The record without an answer."""
