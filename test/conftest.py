@@ -6,6 +6,7 @@ import atexit
 import fcntl
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Callable
@@ -66,6 +67,9 @@ def _own_ros() -> None:
 
 
 _own_ros()
+# A shell that runs the tests in the background ignores Ctrl-C on their behalf, and so would all
+# that they start: then what Ctrl-C does can't be tested.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

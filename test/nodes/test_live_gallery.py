@@ -17,7 +17,10 @@ NODE = "identification_node"
 CHANGES = 120
 
 # Every change is a commit of its own: product added, container changed, product removed or renamed.
+# It ends when so many are made and its input is closed.
 WRITER = """
+import itertools
+import select
 import sys
 from pathlib import Path
 
@@ -29,7 +32,7 @@ from robollm.gallery.store import open_writer, read_card
 folder, changes = Path(sys.argv[1]), int(sys.argv[2])
 made_with, dim, rng = read_card(folder).made_with, read_card(folder).dim, np.random.default_rng(1)
 with open_writer(folder, made_with=made_with) as writer:
-    for n in range(changes):
+    for n in itertools.count():
         product = f"new-{n // 4}"
         if n % 4 == 0:
             vectors = rng.normal(size=(1, dim))
@@ -41,6 +44,8 @@ with open_writer(folder, made_with=made_with) as writer:
         else:
             writer.remove_product(product)
         generation = writer.commit()
+        if n + 1 >= changes and select.select([sys.stdin], [], [], 0)[0]:
+            break
 print(generation)
 """
 
@@ -99,15 +104,18 @@ def test_a_node_names_instances_while_another_process_commits(make_cell, demo_st
     assert cell.until(lambda: cell.values(NODE).get("container") == "tote-A")
     products, during = frozenset(containers["tote-A"]), 0
     command = [sys.executable, "-c", WRITER, str(gallery), str(CHANGES)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as p:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as p:
         while p.poll() is None:
             named(cell, pub, products)
             during += 1
+            if during >= 5 and cell.count(NODE, "reloads") >= 3:
+                p.stdin.close()
         last = int(p.stdout.read())
     assert p.returncode == 0
     assert during >= 5
     assert cell.until(lambda: cell.values(NODE).get("gallery_generation") == str(last)), cell.log
-    assert cell.count(NODE, "reloads") >= 3
+    assert cell.count(NODE, "reloads") >= 3  # while it was being asked
     for kind in ("reload_failed", "internal_error", "inference_error"):
         assert cell.count(NODE, kind) == 0, cell.log
     assert cell.values(NODE)["dropped_frames"] == "0"
