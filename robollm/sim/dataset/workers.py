@@ -108,7 +108,7 @@ def _serve_one(
     """Do one job; False when the parent is gone or wants no more."""
     try:
         job = pipe.recv()
-    except EOFError:
+    except (EOFError, ConnectionResetError):  # the latter when it was killed
         return False
     answer: tuple[str, Any]
     try:
