@@ -7,6 +7,7 @@ that any process can answer.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -20,8 +21,7 @@ from robollm.eval.pictures import Picture
 from robollm.eval.records import Json, PickRecord
 from robollm.eval.settings import StationSettings
 from robollm.eval.truth import StationTruth
-from robollm.runtime.arrival import Arrival, StampCheck
-from robollm.runtime.history import FrameHistory
+from robollm.runtime.arrival import StampCheck
 
 NS = 1_000_000_000
 _EVER = 1e9  # s
@@ -120,8 +120,8 @@ class Gatherer:
         self._book: PickBook[Picture] = PickBook(
             self._views, settings.pick.view_timeout_s, delay_s=settings.pick.view_delay_s
         )
-        self._totes = FrameHistory(settings.identification.frame_history)
-        self._pictures: dict[int, Picture] = {}
+        self._totes: dict[int, Picture] = {}  # in order of arrival
+        self._planned: Counter[int] = Counter()  # stamps that open picks were planned on
         self._checks: dict[str, StampCheck] = {}
         self._container: str | None = None
         self._first_ns: int | None = None
@@ -177,7 +177,7 @@ class Gatherer:
 
     def _announce(self, pick: Pick, now_ns: int) -> None:
         self._book.open(pick, self._seconds(now_ns))
-        self._totes.mark_used(pick.stamp_ns)  # a controller plans on what was segmented
+        self._planned[pick.stamp_ns] += 1
         self.seen[pick.pick_id] = self.seen.get(pick.pick_id, 0) + 1
         if self.seen[pick.pick_id] > 1:
             self._problems.note(
@@ -192,15 +192,22 @@ class Gatherer:
         if not self._checks.setdefault(m.name, StampCheck()).is_new(m.kind, ns):
             return
         if m.role == IMAGE:
-            # The history decides by stamps alone; what it forgets is forgotten here, too.
-            self._totes.add(Arrival(ns, lambda: picture.frame(IMAGE)))
-            self._pictures[ns] = picture
-            for old in [s for s in self._pictures if self._totes.get(s) is None]:
-                del self._pictures[old]
+            self._keep(ns, picture)
             return
         self._note_frame(m.name, ns, picture)
         refuse_stale(ns, m.log_ns, self._settings.pick.max_view_age_s)
         self._book.add_view(m.name, ns, picture, self._seconds(m.log_ns))
+
+    def _keep(self, ns: int, picture: Picture) -> None:
+        """Keep as many tote images as the nodes; the oldest that no open pick needs goes first.
+
+        Nodes keep what they segmented longer than what they dropped, and a controller plans on the
+        former. A recording doesn't tell them apart before a pick names its image.
+        """
+        self._totes[ns] = picture
+        while len(self._totes) > self._settings.identification.frame_history:
+            idle = (s for s in self._totes if s != ns and not self._planned[s])
+            del self._totes[next(idle, next(iter(self._totes)))]
 
     def _note_frame(self, view: str, ns: int, picture: Picture) -> None:
         owner, label = self._truth.later.get((view, ns), ("", ""))
@@ -232,7 +239,9 @@ class Gatherer:
                 "picks_timed_out", self._bag, f"pick {pick.pick_id} lacks {', '.join(missing)}",
                 "answered with what came",
             )  # fmt: skip
-        tote = self._pictures.get(pick.stamp_ns)
+        tote = self._totes.get(pick.stamp_ns)
+        self._planned.subtract((pick.stamp_ns,))
+        self._planned += Counter()  # forgets what nobody needs
         if tote is None:
             self._problems.note(
                 "pick_without_tote_image", self._bag,

@@ -75,6 +75,17 @@ def test_a_pick_gets_its_tote_image_its_views_and_the_container_of_its_moment():
     assert jobs[0].pick.box == (8.0, 7.0, 12.0, 13.0)
 
 
+def test_every_pick_finds_its_tote_image_however_many_there_were_before():
+    messages = []
+    for n in range(30):  # the camera goes on while the controller plans, as in the demo
+        start = T + n * NS
+        first, announced, *views = one_pick(f"p{n}", start, *BOTH)
+        messages += [first, tote(start + 60 * MS), tote(start + 120 * MS), announced, *views]
+    jobs, problems = gather(messages, "frame_history:=4")
+    assert problems == {}
+    assert [j.tote.header.stamp.sec - T // NS for j in jobs] == list(range(30))
+
+
 def test_a_missing_view_lets_the_pick_time_out_on_the_bags_clock():
     later = one_pick("p2", T + 5 * NS, *BOTH)
     jobs, problems = gather([*one_pick("p1", T, "on_arm_low"), *later])
