@@ -21,24 +21,7 @@ from robollm.eval.run_folder import RunFolder
 from robollm.eval.runner import Progressed, predict
 from robollm.eval.settings import StationSettings
 from robollm.eval.station import StationDesk, ToteJob
-from robollm.eval.truth import StationTruth, find_truth, read_truth
-
-
-@dataclass(frozen=True, slots=True)
-class Bag:
-    """One bag to evaluate.
-
-    Attributes:
-        path: the bag.
-        name: what its records say in `bag`.
-        truth: what is known of it.
-        prefix: goes before the ids of its picks and the stamps of its tote images, in their keys.
-    """
-
-    path: Path
-    name: str
-    truth: StationTruth
-    prefix: str = ""
+from robollm.eval.truth import Bag, StationTruth, find_truth, read_truth
 
 
 @dataclass(frozen=True, slots=True)

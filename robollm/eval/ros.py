@@ -19,12 +19,13 @@ from typing import Any
 from robollm.core.errors import BagError, EvalError
 from robollm.eval.progress import SILENT, Progress
 from robollm.eval.records import PICKS, TOTES, Json
-from robollm.eval.ros_filing import BagPlan, Filing, RosBag
+from robollm.eval.ros_filing import BagPlan, Filing
 from robollm.eval.ros_processes import GOES_ON, Child, environment, refuse_dead
 from robollm.eval.run_folder import RunFolder
 from robollm.eval.runner import Progressed
+from robollm.eval.truth import Bag
 
-__all__ = ["RosBag", "RosSettings", "need_ros", "replay_bags"]
+__all__ = ["RosSettings", "need_ros", "replay_bags"]
 
 # Naming every instance of every tote image is most of the work, and nothing of it is evaluated.
 _UNNAMED = "identification_node:detections:=not_evaluated/detections"
@@ -53,7 +54,7 @@ class RosSettings:
 
 def replay_bags(
     run: RunFolder,
-    bags: Sequence[RosBag],
+    bags: Sequence[Bag],
     settings: RosSettings,
     *,
     progress: Progress = SILENT,

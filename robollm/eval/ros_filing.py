@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from robollm.core.errors import EvalError, MessageError
@@ -17,30 +16,13 @@ from robollm.eval.journal import Journal
 from robollm.eval.progress import Progress
 from robollm.eval.records import PICKS, TOTES, Json, PickRecord, Record, SegmentationRecord
 from robollm.eval.run_folder import RunFolder
-from robollm.eval.truth import StationTruth
+from robollm.eval.truth import Bag
 
 # What nodes count when all is well.
 _NO_TROUBLE = (
     "picks", "pick_identified", "pick_ambiguous", "pick_unknown", "pick_not_in_manifest",
     "time_jumps",
 )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class RosBag:
-    """One bag to replay.
-
-    Attributes:
-        path: the bag.
-        name: what its records say in `bag`.
-        truth: what is known of it.
-        prefix: goes before the ids of its picks and the stamps of its tote images, in their keys.
-    """
-
-    path: Path
-    name: str
-    truth: StationTruth
-    prefix: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +36,13 @@ class BagPlan:
         totes: stamps of the tote images whose instances are wanted, ns.
     """
 
-    bag: RosBag
+    bag: Bag
     keys: Mapping[tuple[str, int], str]
     done: frozenset[str]
     totes: tuple[int, ...]
 
     @classmethod
-    def of(cls, run: RunFolder, bag: RosBag, topic: str) -> BagPlan:
+    def of(cls, run: RunFolder, bag: Bag, topic: str) -> BagPlan:
         """Look through a bag, whose picks are on `topic`."""
         keys: dict[tuple[str, int], str] = {}
         ids: set[str] = set()
@@ -89,7 +71,7 @@ class BagPlan:
         return {ns for ns in self.bag.truth.frames if f"{self.bag.prefix}{ns}" in keys}
 
 
-def picks_of(bag: RosBag, topic: str, problems: Problems) -> Iterator[Pick]:
+def picks_of(bag: Bag, topic: str, problems: Problems) -> Iterator[Pick]:
     """The picks of a bag, in the order of recording.
 
     Args:
@@ -145,7 +127,7 @@ class Filing:
             for kind, (n, node) in _troubles(card["nodes"]).items():
                 self._note(bag, kind, f"counted by {node}", n)
 
-    def _file_pick(self, bag: RosBag, key: str, card: Json) -> None:
+    def _file_pick(self, bag: Bag, key: str, card: Json) -> None:
         one = PickRecord(**card)
         record = replace(one, key=key, bag=bag.name, truth=bag.truth.of(one.key))
         if self._write(PICKS, record):
@@ -153,7 +135,7 @@ class Filing:
             self.failed += record.error is not None
             self.done += record.error is None
 
-    def _file_tote(self, bag: RosBag, stamp_ns: int, card: Json) -> None:
+    def _file_tote(self, bag: Bag, stamp_ns: int, card: Json) -> None:
         frame = bag.truth.frames[stamp_ns]
         record = replace(
             SegmentationRecord(**card),
@@ -175,7 +157,7 @@ class Filing:
             self._good[stream].add(record.key)
         return True
 
-    def _note(self, bag: RosBag, kind: str, what: str, times: int) -> None:
+    def _note(self, bag: Bag, kind: str, what: str, times: int) -> None:
         for _ in range(times):
             self._run.problems.note(kind, bag.name, what, "see docs/evaluation.md")
 

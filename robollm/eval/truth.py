@@ -103,6 +103,23 @@ def find_truth(bag: Path) -> Path | None:
     return next((p for p in places if p.is_file()), None)
 
 
+@dataclass(frozen=True, slots=True)
+class Bag:
+    """One bag to evaluate.
+
+    Attributes:
+        path: the bag.
+        name: what its records say in `bag`.
+        truth: what is known of it.
+        prefix: goes before the ids of its picks and the stamps of its tote images, in their keys.
+    """
+
+    path: Path
+    name: str
+    truth: StationTruth
+    prefix: str = ""
+
+
 def read_truth(path: Path) -> StationTruth:
     """Read a truth file.
 

@@ -18,9 +18,9 @@ from robollm.core.errors import EvalError
 from robollm.data.bag import BagWriter
 from robollm.data.problems import Problems
 from robollm.eval import ros, ros_filing, ros_processes
-from robollm.eval.ros import RosBag, RosSettings, replay_bags
+from robollm.eval.ros import RosSettings, replay_bags
 from robollm.eval.run_folder import RunFolder
-from robollm.eval.truth import StationTruth, read_truth
+from robollm.eval.truth import Bag, StationTruth, read_truth
 
 PICKS = 8
 OPTIONS = ("--allow-untrained", "-p", "view_timeout_s:=1.0")
@@ -139,7 +139,7 @@ def test_nodes_that_die_leave_a_partial_run_that_goes_on(
 ):
     made, out = tmp_path / "made", tmp_path / "run"
     assert robollm("eval", "make-bag", data, "--out", made).code == 0
-    bag = RosBag(made / "bag", "made", read_truth(made / "truth.json"))
+    bag = Bag(made / "bag", "made", read_truth(made / "truth.json"))
     settings = RosSettings(
         parameters={
             "bundle": str(sketch_bundle),
@@ -197,7 +197,7 @@ def test_picks_are_found_where_the_nodes_would_listen(tmp_path):
     settings = RosSettings(namespace="/cell", remaps=("pick:=grasp",))
     topic = ros._pick_topic(settings)
     problems = Problems()
-    bag = RosBag(tmp_path / "bag", "bag", StationTruth())
+    bag = Bag(tmp_path / "bag", "bag", StationTruth())
     found = [(p.pick_id, p.stamp_ns) for p in ros_filing.picks_of(bag, topic, problems)]
     assert found == [("a", 100), ("b", 102), ("a", 103)]
     assert problems.counts == {"bad_pick": 1}

@@ -12,11 +12,11 @@ from robollm.core.errors import BagError, EvalError
 from robollm.data.bag import Topic
 from robollm.data.bag_types import COMPRESSED, IMAGE, PICK, STRING
 from robollm.data.problems import Problems
-from robollm.eval.bag import Bag, Looked, data_card, find_bags
+from robollm.eval.bag import Looked, data_card, find_bags
 from robollm.eval.bag_topics import station_topics
 from robollm.eval.label_map import found_in
 from robollm.eval.settings import station_settings
-from robollm.eval.truth import StationTruth, find_truth, read_truth
+from robollm.eval.truth import Bag, StationTruth, find_truth, read_truth
 
 HEAD = {"format": "robollm-truth", "format_version": 1}
 

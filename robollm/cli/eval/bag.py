@@ -116,7 +116,7 @@ def command(
         with RunFolder.create_or_resume(out, card) as run:
             run.problems.merge(problems)
             if ros:
-                from robollm.eval.ros import RosBag, RosSettings, replay_bags
+                from robollm.eval.ros import RosSettings, replay_bags
 
                 how = RosSettings(
                     parameters={} if attach else asked.given(),
@@ -125,8 +125,7 @@ def command(
                     attach=attach,
                     real_time=real_time,
                 )
-                through = [RosBag(b.path, b.name, b.truth, b.prefix) for b in found]
-                replay_bags(run, through, how, progress=progress)
+                replay_bags(run, found, how, progress=progress)
             else:
                 replay(
                     run, found, looked, asked, workers=workers, ray=ray, progress=progress,
