@@ -117,11 +117,12 @@ def test_a_folder_too_high_is_told_which_to_give(whole):
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path):
-    (tmp_path / "holiday").mkdir()
+    data = tmp_path / "no" / "data" / "here"  # the search goes up, not as far as other tests' data
+    (data / "holiday").mkdir(parents=True)
     with pytest.raises(ConfigError, match=r"nothing of ARMBench in .* which has holiday"):
-        folders.find(tmp_path)
+        folders.find(data)
     with pytest.raises(ConfigError, match="there is no folder"):
-        folders.find(tmp_path / "no")
+        folders.find(tmp_path / "nowhere")
 
 
 def test_a_simulated_set_is_called_so(totes):
