@@ -113,15 +113,16 @@ def _times(flags: FlagTally) -> dict[str, Histogram]:
 
 def _worst(records: Sequence[DefectRecord], images: Sequence[DefectImage]) -> Iterator[Worst]:
     for record, image in zip(records, images, strict=True):
-        if image.probabilities is None:
+        found = image.probabilities
+        if found is None:
             yield Worst(record.key, 2.0, no_answer(record), {"outcome": "no answer"})
             continue
-        said = max(LABELS, key=lambda c: image.probabilities[c])  # type: ignore[index]
+        said = max(LABELS, key=found.__getitem__)
         so = [c for c, is_so in zip(LABELS, truth(image.labels), strict=True) if is_so]
         if said in so:
             continue
-        p, real = image.probabilities[said], " and ".join(image.labels)
-        rest = 1 - max(image.probabilities[c] for c in so)
+        p, real = found[said], " and ".join(image.labels)
+        rest = 1 - max(found[c] for c in so)
         outcome = (
             "missed defect" if said == NOMINAL
             else "false alarm" if NOMINAL in so
