@@ -339,3 +339,9 @@ def references(root: Path, product: str) -> list[Path]:
     """The reference images of a product; none is possible."""
     folder = root / "Reference_Images" / product
     return sorted(folder.glob("*.jpg")) if folder.is_dir() else []
+
+
+def referenced_products(root: Path) -> set[str]:
+    """Every Product-ID that has a folder of reference images."""
+    folder = root / "Reference_Images"
+    return {p.name for p in folder.iterdir() if p.is_dir()} if folder.is_dir() else set()

@@ -165,7 +165,7 @@ class SplitData:
         for product, file in self._picks.gallery(products):
             try:
                 about = {"kind": "reference", "product_id": product, "image": file.name}
-                yield about, read_image(file)
+                yield about, self._picks.reference_picture(file)
             except FrameError as e:
                 self._note(Problem(e.kind, str(file), e.what))
 

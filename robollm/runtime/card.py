@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from robollm.core.content import WAYS
 from robollm.core.defects import NOMINAL
 from robollm.core.letterbox import FITS
 
@@ -80,6 +81,14 @@ def read_canvas(data: Mapping[str, Any], patch: int, name: str) -> Canvas:
     if fit not in FITS:
         raise ValueError(f"input.{name}.fit is {fit!r}, want one of {', '.join(FITS)}")
     return Canvas((h, w), fit)
+
+
+def read_way(crop: Mapping[str, Any]) -> str:
+    """`input.crop.reference`, if it is there: what is looked at of a reference picture."""
+    way = crop.get("reference", WAYS[0])
+    if way not in WAYS:
+        raise ValueError(f"input.crop.reference is {way!r}, want one of {', '.join(WAYS)}")
+    return str(way)
 
 
 def read_three(values: Any, name: str) -> tuple[float, float, float]:

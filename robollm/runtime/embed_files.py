@@ -19,7 +19,6 @@ from robollm.core.settings import RuntimeConfig
 from robollm.data.images import decode_image
 from robollm.runtime.backbone import BATCH_MAX
 from robollm.runtime.perceiver import Perceiver
-from robollm.runtime.pixels import Region
 from robollm.runtime.references import Picture, read_once
 
 READERS = max(4, len(os.sched_getaffinity(0)))
@@ -132,8 +131,7 @@ class LocalEmbedding:
         return _Read(Seen(picture, digest), frame)
 
     def _embed(self, group: Sequence[_Read]) -> list[Seen]:
-        regions = [Region(r.frame) for r in group if r.frame]
-        vectors = iter(self._perceiver.embed(regions) if regions else ())
+        vectors = iter(self._perceiver.embed_references([r.frame for r in group if r.frame]))
         return [
             Seen(r.seen.picture, r.seen.sha256, next(vectors)) if r.frame else r.seen for r in group
         ]

@@ -149,12 +149,12 @@ def _put(place: Any, name: str, value: Any) -> None:
 
 
 def join_tasks(
-    size: str, *, turns: Mapping[str, float], batch_sizes: Mapping[str, int] | None = None
+    size: str | Mapping[str, str], *, turns: Mapping[str, float], batch_sizes: Mapping[str, int] | None = None
 ) -> dict[str, Any]:
     """Put the three tasks' configs of one size together, on the detector's encoder.
 
     Args:
-        size: `small`, `base` or `large`.
+        size: `small`, `base` or `large`; or task -> its config.
         turns: task -> share of the steps.
         batch_sizes: task -> samples of its batches; those of the tasks' own configs if not given.
 
@@ -162,7 +162,7 @@ def join_tasks(
         `model`, `train_dataloader`, `val_dataloader`, `val_evaluator`; schedule and optimiser are
         the caller's.
     """
-    parts = {t: load(t, size) for t in turns}
+    parts = {t: load(t, size if isinstance(size, str) else size[t]) for t in turns}
     detector = parts["segmentation"].model.to_dict()
     encoder = {"type": "Beit3Encoder", **detector.pop("backbone")["encoder"]}
     settings = {k: v for k, v in encoder.items() if k not in ("type", "init_checkpoint")}

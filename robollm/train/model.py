@@ -13,8 +13,9 @@ from mmengine.model import BaseDataPreprocessor, BaseModel
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from robollm.core.errors import ConfigError
+from robollm.core.errors import ConfigError, ModelFileError
 from robollm.train.adapters.multiway import AdapterSettings, attach, freeze, switch
+from robollm.train.engine.runner import load
 from robollm.train.features import Encode, Losses, TaskHead
 
 MEAN = STD = 127.5
@@ -70,20 +71,39 @@ class DetectorHead(TaskHead):
     """MMDetection's detector as one of several heads, on the shared encoder.
 
     Args:
-        detector: config of a detector; its backbone is not built.
+        detector: config of a detector; its backbone is not built. `init_checkpoint`: a run's of
+            `robollm train segmentation`, which gives every weight but the encoder's.
         encoder: the shared one.
+
+    Raises:
+        ModelFileError: if the checkpoint can't be read, or has not just these weights.
     """
 
     task: ClassVar[str] = "segmentation"
 
     def __init__(self, detector: Mapping[str, Any], encoder: nn.Module) -> None:
         super().__init__()
-        self.detector: Any = MODELS.build({**detector, "backbone": {"type": "NoBackbone"}})
+        rest = {k: v for k, v in detector.items() if k != "init_checkpoint"}
+        self._first = detector.get("init_checkpoint")
+        self.detector: Any = MODELS.build({**rest, "backbone": {"type": "NoBackbone"}})
         self.detector.backbone = _Borrowed(encoder)
 
     def init_weights(self) -> None:
         """See `mmengine.model.BaseModule`."""
         self.detector.init_weights()
+        if self._first:
+            self._start_from(self._first)
+
+    def _start_from(self, path: str) -> None:
+        state = load(path)["state_dict"]
+        own = {k: v for k, v in state.items() if not k.startswith("backbone.")}
+        try:
+            self.detector.load_state_dict(own)
+        except RuntimeError as e:
+            raise ModelFileError(
+                f"{path} doesn't fit this detector: {e}",
+                fix="give the best.pth of `robollm train segmentation` with the same config",
+            ) from e
 
     def loss(self, encode: Encode, inputs: Any, data_samples: Any) -> Losses:
         """See `TaskHead.loss`; `encode` is the borrowed encoder itself."""
@@ -138,6 +158,13 @@ class TaskModel(BaseModel):  # type: ignore[misc]
             attach(self.encoder, tuple(heads), AdapterSettings(**adapters))
         if adapters is not None or frozen:
             freeze(self.encoder)
+
+    def init_weights(self) -> None:
+        """See `mmengine.model.BaseModule`, which doesn't look into a ModuleDict."""
+        super().init_weights()
+        for head in self.heads.values():
+            if isinstance(head, DetectorHead):
+                head.init_weights()
 
     def _head(self, task: str, config: dict[str, Any]) -> nn.Module:
         if task != DetectorHead.task:

@@ -17,7 +17,7 @@ from drawn_world import write_world
 from mmengine.registry import MODELS, DefaultScope
 
 from robollm.cli.main import app
-from robollm.core.errors import ConfigError
+from robollm.core.errors import ConfigError, ModelFileError
 from robollm.train.adapters.files import load_adapter
 from robollm.train.assemble import scope_of
 from robollm.train.beit3.checkpoint import load_into
@@ -142,6 +142,37 @@ def test_tasks_take_turns_in_the_shares_that_were_asked_for(world: Path, tmp_pat
         assert {many[draw]["task"] for draw in batch} == {turns[step]}
         own = plan.plans[turns[step]].batch(plan.turn(step)[1])
         assert [Draw(d.position, d.item - many.offset(turns[step])) for d in batch] == own
+
+
+def test_a_trained_detector_becomes_one_of_three_tasks_with_all_its_weights(
+    world: Path, tmp_path: Path
+) -> None:
+    register_parts("multitask")
+    first = tmp_path / "best.pth"
+    alone = Order(
+        task="segmentation", config="small", data=world, out=tmp_path, changes=TINY["segmentation"]
+    )
+    with DefaultScope.overwrite_default_scope(scope_of("multitask")):
+        torch.save({"state_dict": MODELS.build(resolve(alone).model).state_dict()}, first)
+    start = f"model.heads.segmentation.init_checkpoint={first}"
+    order = Order(
+        task="multitask", config="small", data=world, out=tmp_path / "more", init=str(first),
+        changes=(*TINY["multitask"], start),
+    )  # fmt: skip
+    with DefaultScope.overwrite_default_scope(scope_of("multitask")):
+        model = MODELS.build(resolve(order).model)
+        model.init_weights()
+        other = resolve(order).model
+        other.heads.segmentation.roi_head.mask_head.num_convs = 3
+        with pytest.raises(ModelFileError, match="doesn't fit this detector"):
+            MODELS.build(other).init_weights()
+    state = load_checkpoint(first)["state_dict"]
+    detector = model.heads["segmentation"].detector.state_dict()
+    names = [k for k in state if not k.startswith("backbone.")]
+    assert sorted(names) == sorted(detector)
+    assert [k for k in names if not torch.equal(state[k], detector[k])] == []
+    encoder = {f"backbone.encoder.{k}": v for k, v in model.encoder.state_dict().items()}
+    assert [k for k, v in encoder.items() if not torch.equal(v, state[k])] == []
 
 
 @pytest.mark.timeout(300)

@@ -69,6 +69,9 @@ class DefectData(TaskData):
         crop: "box": the annotated box; "mask": the box, and what is outside of the polygons gets
             the mean colour; "image": the whole image.
         margin: widens the box on every side by this share of the box's own side.
+        loose: in training half of the crops are wider: by up to this share of the box's side, on
+            each side another one. A cell whose cameras don't know where the object is sees such
+            pictures.
         frames: most images of an induct in a sample. 1: every image is a sample with its own
             label. More: every induct is one, its label the worst of all its images (any defect
             over nominal, the more frequent of two defects, a tie to the first of `LABELS`).
@@ -96,6 +99,7 @@ class DefectData(TaskData):
         size: int = 224,
         crop: str = "box",
         margin: float = 0.0,
+        loose: float = 0.0,
         frames: int = 1,
         reference: bool = False,
         drop_reference: float = 0.0,
@@ -108,18 +112,19 @@ class DefectData(TaskData):
         super().__init__("defects", seed)
         if (
             crop not in CROPS
-            or not (0 <= margin <= 10 and 0 <= drop_reference <= 1 and 0 < val_share < 1)
+            or not (0 <= margin <= 10 and 0 <= loose <= 10)
+            or not (0 <= drop_reference <= 1 and 0 < val_share < 1)
             or frames < 1
         ):
             raise ConfigError(
-                f"crop {crop!r}, margin {margin}, frames {frames}, drop_reference "
+                f"crop {crop!r}, margin {margin}, loose {loose}, frames {frames}, drop_reference "
                 f"{drop_reference}, val_share {val_share}; want crop of {', '.join(CROPS)}, margin "
-                "0 to 10, frames >= 1, drop_reference 0 to 1, val_share between 0 and 1",
+                "and loose 0 to 10, frames >= 1, drop_reference 0 to 1, val_share between 0 and 1",
                 fix="correct the dataset's settings",
             )
         self.root = find_root(data_root)
         self._crop, self._margin, self._frames = crop, margin, frames
-        self._drop = drop_reference
+        self._drop, self._loose = drop_reference, loose
         self._view = Augment(size, fit=fit, **dict(augment or {}))
         found = self._inducts(split, val_share, split_seed)
         self._items: list[list[Image]] = (
@@ -229,7 +234,7 @@ class DefectData(TaskData):
         missed: FrameError | None = None
         for image in item:
             try:
-                shown.append((image, _chw(self._view(self._cut(image), rng))))
+                shown.append((image, _chw(self._view(self._cut(image, rng), rng))))
             except FrameError as e:
                 if wanted in ("", image.label):
                     missed = e
@@ -239,8 +244,8 @@ class DefectData(TaskData):
             raise missed
         return shown
 
-    def _cut(self, image: Image) -> NDArray[np.uint8]:
-        """What is held.
+    def _cut(self, image: Image, rng: np.random.Generator | None = None) -> NDArray[np.uint8]:
+        """What is held; in training sometimes with more around it.
 
         Returns:
             (h, w, 3) uint8, RGB.
@@ -253,9 +258,14 @@ class DefectData(TaskData):
         if self._crop == "image" or image.box is None:
             return rgb
         x1, y1, x2, y2 = image.box
-        dx, dy = round(self._margin * (x2 - x1)), round(self._margin * (y2 - y1))
+        wider = np.full(4, self._margin)
+        if rng is not None and self._loose and rng.random() < 0.5:
+            wider += rng.uniform(0, self._loose, 4)
+        left, up, right, down = np.rint(wider * np.array([x2 - x1, y2 - y1] * 2)).astype(int)
         return np.ascontiguousarray(
-            rgb[max(y1 - dy, 0) : min(y2 + dy, height), max(x1 - dx, 0) : min(x2 + dx, width)]
+            rgb[
+                max(y1 - up, 0) : min(y2 + down, height), max(x1 - left, 0) : min(x2 + right, width)
+            ]
         )
 
     def _reference(

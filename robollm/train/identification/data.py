@@ -12,19 +12,19 @@ import numpy as np
 from mmengine.registry import DATASETS
 from numpy.typing import NDArray
 
+from robollm.core.content import product_of
 from robollm.core.errors import ConfigError, FrameError
 from robollm.data import armbench_identification as armbench
 from robollm.data.armbench_files import VIEWS
+from robollm.data.armbench_segmentation import ROOT
 from robollm.data.images import read_image
 from robollm.data.problems import Problem
 from robollm.train.engine.augment import Augment, Pixels
 from robollm.train.engine.draws import Sample, TaskData
+from robollm.train.identification.crops import AS_IT_IS, ToteCrops, Wider, outlined, planes
 from robollm.train.identification.families import families, mislabel, note_large
-
-SPLITS = ("train", "val", "test")
-CROPS = ("image", "segment")
-GALLERIES = ("manifests", "all")
-_MARGIN = 0.05
+from robollm.train.identification.options import check
+from robollm.train.identification.truths import note, read_truths
 
 
 @DATASETS.register_module()
@@ -49,7 +49,14 @@ class PickData(TaskData):
         fit: how pictures are fitted into the canvas; RoboLLM stretches.
         crop: "image": the whole picture, as RoboLLM and the devkit; "segment": the box of the
             annotated outline and 5 % around it (the whole picture where there is no outline).
+        loose: with crop "segment", in training half of the post-pick views are cut wider: by up to
+            this share of the box's side, on each side another one. A cell whose cameras don't know
+            where the object is sees such pictures.
+        reference_crop: "whole", or "content": what differs from a plain backdrop
+            (`robollm.core.content`).
         view_dropout: chance, per view that is there, of being left out in training; one stays.
+        tote_samples: so many more training samples per product, each a random box of it in the
+            totes of `armbench-segmentation-0.1` as its only view, PickRGB; see `ToteCrops`.
         augment: options of `Augment` for views in training.
         reference_augment: the same for references; None: as `augment`.
         label_noise: share of training picks with a wrong product (for studies); see `noisy`.
@@ -66,8 +73,9 @@ class PickData(TaskData):
 
     Attributes:
         picks: those that are used, as they are on disk; in training without manifests.
+        of_totes: products of the samples from totes, which come behind the picks.
         products: all Product-IDs of the split and of its picks, sorted.
-        labels: (len(picks),) int64, index into `products`, wrong ones included.
+        labels: (len(picks) + len(of_totes),) int64, index into `products`, wrong ones included.
         noisy: Pick-ID -> (true product, given product).
         titles: Product-ID -> title, from the picks' containers.
 
@@ -84,7 +92,10 @@ class PickData(TaskData):
         views: Sequence[str] = ("PickRGB",),
         fit: str = "stretch",
         crop: str = "image",
+        loose: float = 0.0,
+        reference_crop: str = "whole",
         view_dropout: float = 0.0,
+        tote_samples: int = 0,
         augment: Mapping[str, Any] | None = None,
         reference_augment: Mapping[str, Any] | None = None,
         label_noise: float = 0.0,
@@ -98,17 +109,7 @@ class PickData(TaskData):
         seed: int = 0,
     ) -> None:
         super().__init__("identification", seed)
-        _one_of("split", split, SPLITS)
-        _one_of("crop", crop, CROPS)
-        _one_of("gallery", gallery, GALLERIES)
-        for one in views:
-            _one_of("view", one, VIEWS)
-        if not views or len(set(views)) != len(views) or not 0 <= view_dropout < 1:
-            raise ConfigError(
-                f"views {tuple(views)}, view_dropout {view_dropout}; want different views, at "
-                "least one, and 0 <= view_dropout < 1",
-                fix="correct the dataset's settings",
-            )
+        check(split, crop, gallery, views, view_dropout, tote_samples, reference_crop, loose)
         if min(val_picks, val_distractors) < 0:
             raise ConfigError(
                 f"val_picks is {val_picks}, val_distractors {val_distractors}; want 0 or more",
@@ -116,7 +117,8 @@ class PickData(TaskData):
             )
         self.root = armbench.find_root(Path(data_root))
         self.split, self.views, self.crop = split, tuple(views), crop
-        self.view_dropout = view_dropout
+        self.view_dropout, self._loose = view_dropout, loose
+        self._reference_crop = reference_crop
         options = dict(augment or {})
         other = options if reference_augment is None else dict(reference_augment)
         self._augment = Augment(size, fit=fit, **options)
@@ -151,8 +153,15 @@ class PickData(TaskData):
                 f"label_noise {label_noise} in split {split}", fix="set it for train only"
             )
         self.noisy = {p: (truths[p], given[p]) for p in sorted(truths) if truths[p] != given[p]}
-        self.labels = np.array([self._number[given[p.id]] for p in self.picks], np.int64)
-        self._gallery = [] if split == "train" else self._list_gallery(gallery)
+        self.of_totes = self._in_totes(Path(data_root), tote_samples) if tote_samples else []
+        learned = [*(given[p.id] for p in self.picks), *self.of_totes]
+        self.labels = np.array([self._number[product] for product in learned], np.int64)
+        self._gallery: list[tuple[str, Path]] = []
+        if split != "train":
+            wanted = {p for pick in self.picks for p in (*pick.manifest, pick.truth)}
+            if gallery == "all":
+                wanted |= armbench.referenced_products(self.root)
+            self._gallery = self._list_gallery(wanted)
 
     @cached_property
     def families(self) -> NDArray[np.int64]:
@@ -162,13 +171,15 @@ class PickData(TaskData):
         return np.array([number[p] for p in self.products], np.int64)
 
     def __len__(self) -> int:
-        """Picks, and in evaluation reference images."""
-        return len(self.picks) + len(self._gallery)
+        """Picks, and samples from totes in training, or reference images in evaluation."""
+        return len(self.labels) + len(self._gallery)
 
     def load(self, index: int, rng: np.random.Generator | None) -> Sample:
         """See `TaskData.load`."""
+        if index >= len(self.labels):
+            return self._load_reference(*self._gallery[index - len(self.labels)])
         if index >= len(self.picks):
-            return self._load_reference(*self._gallery[index - len(self.picks)])
+            return self._load_from_tote(index, rng)
         pick = self.picks[index]
         label = int(self.labels[index])
         product = self.products[label]
@@ -180,11 +191,48 @@ class PickData(TaskData):
             inputs = {"views": views, "present": present}
             return {"inputs": inputs, "data_samples": about, "name": name, "problems": problems}
         views, present = self._look_at_random(pick, rng)
+        reference, file = self._reference_at_random(product, rng)
+        inputs = {"views": views, "present": present, "reference": reference}
+        return {"inputs": inputs, "data_samples": about, "name": f"{name}, {file}"}
+
+    def _load_from_tote(self, index: int, rng: np.random.Generator | None) -> Sample:
+        if rng is None:
+            raise ConfigError(f"sample {index} is of a tote: there is one in training only")
+        label = int(self.labels[index])
+        product = self.products[label]
+        rgb, tote = self._totes.draw(product, rng)
+        views, place = self._blank(), self.views.index(VIEWS[0])
+        views[place] = planes(self._augment(rgb, rng))
+        reference, file = self._reference_at_random(product, rng)
+        return {
+            "inputs": {
+                "views": views,
+                "present": np.arange(len(self.views)) == place,
+                "reference": reference,
+            },
+            "data_samples": {
+                "kind": "pick",
+                "pick": tote,
+                "product": label,
+                "product_id": product,
+            },
+            "name": f"{product} in {tote}, {file}",
+        }
+
+    def _reference_at_random(
+        self, product: str, rng: np.random.Generator
+    ) -> tuple[NDArray[np.uint8], str]:
         files = self._references(product)
         file = files[int(rng.integers(len(files)))]
-        reference = _planes(self._augment_reference(read_image(file), rng))
-        inputs = {"views": views, "present": present, "reference": reference}
-        return {"inputs": inputs, "data_samples": about, "name": f"{name}, {file.name}"}
+        return planes(self._augment_reference(self.reference_picture(file), rng)), file.name
+
+    def reference_picture(self, file: Path) -> Pixels:
+        """Read a reference image and cut out what is looked at of it, (H, W, 3) uint8.
+
+        Raises:
+            FrameError: if it can't be read.
+        """
+        return product_of(read_image(file), self._reference_crop)
 
     def _blank(self) -> Pixels:
         side = self._augment.size
@@ -199,7 +247,8 @@ class PickData(TaskData):
             kept[rng.choice(np.flatnonzero(there))] = True
         views = self._blank()
         for i in np.flatnonzero(kept):
-            views[i] = _planes(self._augment(self._read(pick, self.views[i]), rng))
+            rgb = self._read(pick, self.views[i], self._wider(self.views[i], rng))
+            views[i] = planes(self._augment(rgb, rng))
         return views, kept
 
     def _look(self, pick: armbench.Pick) -> tuple[Pixels, NDArray[np.bool_], list[Problem]]:
@@ -209,7 +258,7 @@ class PickData(TaskData):
             if name not in pick.views:
                 continue
             try:
-                views[i] = _planes(self._augment(self._read(pick, name), None))
+                views[i] = planes(self._augment(self._read(pick, name), None))
                 present[i] = True
             except FrameError as e:
                 problems.append(Problem(e.kind, f"pick {pick.id}", e.what, "view left out"))
@@ -217,102 +266,40 @@ class PickData(TaskData):
 
     def _load_reference(self, product: str, file: Path) -> Sample:
         views, present = self._blank(), np.zeros(len(self.views), np.bool_)
-        views[0] = _planes(self._augment_reference(read_image(file), None))
+        views[0] = planes(self._augment_reference(self.reference_picture(file), None))
         about = {"kind": "reference", "product_id": product, "image": file.name}
         inputs = {"views": views, "present": present}
         return {"inputs": inputs, "data_samples": about, "name": f"{product}/{file.name}"}
 
-    def _read(self, pick: armbench.Pick, view: str) -> Pixels:
+    def _wider(self, view: str, rng: np.random.Generator) -> Wider:
+        if not self._loose or view == VIEWS[0] or rng.random() < 0.5:
+            return AS_IT_IS
+        left, up, right, down = rng.uniform(0, self._loose, 4).tolist()
+        return left, up, right, down
+
+    def _read(self, pick: armbench.Pick, view: str, wider: Wider = AS_IT_IS) -> Pixels:
         rgb = read_image(pick.views[view])
-        outline = armbench.polygons(self.root, pick.id, view) if self.crop == "segment" else []
-        if not outline:
-            return rgb
-        points = np.concatenate([np.array(one).reshape(-1, 2) for one in outline])
-        low, high = points.min(axis=0), points.max(axis=0)
-        size = np.array(rgb.shape[1::-1])
-        margin = _MARGIN * (high - low)
-        x1, y1 = np.clip(np.floor(low - margin), 0, size).astype(int)
-        x2, y2 = np.clip(np.ceil(high + margin), 0, size).astype(int)
-        if x1 >= x2 or y1 >= y2:
-            raise FrameError(
-                f"the outline in {pick.views[view]} lies outside its {size[0]}x{size[1]} px",
-                kind="outside_outline",
-                fix="correct the annotation, or set crop='image'",
-            )
-        return rgb[y1:y2, x1:x2]
+        return outlined(rgb, self.root, pick, view, wider) if self.crop == "segment" else rgb
 
-    def _references(self, product: str) -> list[Path]:
-        if product not in self._files:
-            self._files[product] = armbench.references(self.root, product)
-        return self._files[product]
-
-    def _read_picks(
-        self, most: int, distractors: int, rng: np.random.Generator
-    ) -> list[armbench.Pick]:
-        truths = self._read_truths()
-        if most and len(truths) > most:
-            names = list(truths)
-            kept = np.sort(rng.choice(len(names), most, replace=False))
-            truths = {names[i]: truths[names[i]] for i in kept}
-        out = []
-        for name, truth in truths.items():
-            pick = armbench.read_pick_or_note(self.root, name, truth, self.problems)
-            if not self._usable(pick):
-                continue
-            self.titles |= pick.titles
-            manifest = () if self.split == "train" else pick.manifest
-            others = [p for p in manifest if p != truth]
-            if distractors and len(others) > distractors:
-                drawn = rng.choice(len(others), distractors, replace=False).tolist()
-                wanted = {truth, *(others[i] for i in drawn)}
-                manifest = tuple(p for p in manifest if p in wanted)
-            out.append(replace(pick, titles={}, manifest=manifest))
-        return out
-
-    def _read_truths(self) -> dict[str, str]:
-        """Pick-ID -> true product, of the split's picks: the small file of each pick decides."""
-        learn = {*self._splits.products["train"], *self._splits.products["val"]}
-        other = set() if self.split == "test" else learn - {*self._splits.products[self.split]}
-        out: dict[str, str] = {}
-        for name in self._splits.picks["test" if self.split == "test" else "train"]:
-            truth = armbench.read_truth_or_note(self.root, name, self.problems)
-            if truth is None or truth in other:
-                continue
-            pick = armbench.Pick(name, truth, (), {})
-            if self.split != "test" and truth not in learn:
-                self._note("unlisted_product", pick, "is no training or validation product")
-                continue
-            if self.split == "test" and truth in learn:
-                self._note("learned_product", pick, "is a training product", "tested all the same")
-            out[name] = truth
-        return out
-
-    def _usable(self, pick: armbench.Pick) -> bool:
-        training = self.split == "train"
-        action = "skipped" if training else "counts as wrong"
-        good = True
-        if not any(v in pick.views for v in self.views):
+    def _lacks(self, pick: armbench.Pick) -> bool:
+        """Note what a pick lacks; say whether it is too much to learn from it."""
+        action = "skipped" if self.split == "train" else "counts as wrong"
+        blind = not any(v in pick.views for v in self.views)
+        if blind:
             names = ", ".join(self.views)
-            self._note("no_view", pick, f"is picked without a picture of {names}", action)
-            good = False
-        if not self._references(pick.truth):
-            self._note("truth_without_reference", pick, "has no reference image", action)
-            good = False
+            what = f"is picked without a picture of {names}"
+            note(self.problems, "no_view", self.root, pick, what, action)
+        lost = not self._references(pick.truth)
+        if lost:
+            what = "has no reference image"
+            note(self.problems, "truth_without_reference", self.root, pick, what, action)
         for view in self.views if self.crop == "segment" else ():
             if view in pick.views and not armbench.polygons(self.root, pick.id, view):
-                what = f"has no outline in {view}"
-                self._note("no_outline", pick, what, "the whole picture is used")
-        return good or not training
+                what, action = f"has no outline in {view}", "the whole picture is used"
+                note(self.problems, "no_outline", self.root, pick, what, action)
+        return blind or lost
 
-    def _note(self, kind: str, pick: armbench.Pick, what: str, action: str = "skipped") -> None:
-        where = self.root / "Picks" / pick.id
-        self.problems.note(kind, where, f"its product {pick.truth} {what}", action)
-
-    def _list_gallery(self, gallery: str) -> list[tuple[str, Path]]:
-        names = {p for pick in self.picks for p in (*pick.manifest, pick.truth)}
-        if gallery == "all":
-            folder = self.root / "Reference_Images"
-            names |= {p.name for p in folder.iterdir() if p.is_dir()} if folder.is_dir() else set()
+    def _list_gallery(self, names: set[str]) -> list[tuple[str, Path]]:
         out = []
         for product in sorted(names):
             files = self._references(product)
@@ -327,14 +314,37 @@ class PickData(TaskData):
         )
         return out
 
+    def _in_totes(self, data_root: Path, many: int) -> list[str]:
+        """Products of the split with a box in a tote and a reference, each `many` times."""
+        learned = [p for p in self._splits.products["train"] if self._references(p)]
+        home = data_root if (data_root / ROOT).is_dir() else self.root.parent
+        self._totes = ToteCrops(home, learned)
+        return [p for p in sorted(self._totes.boxes) for _ in range(many)]
 
-def _planes(rgb: Pixels) -> Pixels:
-    """(H, W, 3) to (3, H, W)."""
-    return np.ascontiguousarray(rgb.transpose(2, 0, 1))
+    def _references(self, product: str) -> list[Path]:
+        if product not in self._files:
+            self._files[product] = armbench.references(self.root, product)
+        return self._files[product]
 
-
-def _one_of(name: str, value: str, choice: Sequence[str]) -> None:
-    if value not in choice:
-        raise ConfigError(
-            f"{name} is {value!r}, want one of {', '.join(choice)}", fix=f"correct {name}"
-        )
+    def _read_picks(
+        self, most: int, distractors: int, rng: np.random.Generator
+    ) -> list[armbench.Pick]:
+        truths = read_truths(self.root, self.split, self._splits, self.problems)
+        if most and len(truths) > most:
+            names = list(truths)
+            kept = np.sort(rng.choice(len(names), most, replace=False))
+            truths = {names[i]: truths[names[i]] for i in kept}
+        out = []
+        for name, truth in truths.items():
+            pick = armbench.read_pick_or_note(self.root, name, truth, self.problems)
+            if self._lacks(pick) and self.split == "train":
+                continue
+            self.titles |= pick.titles
+            manifest = () if self.split == "train" else pick.manifest
+            others = [p for p in manifest if p != truth]
+            if distractors and len(others) > distractors:
+                drawn = rng.choice(len(others), distractors, replace=False).tolist()
+                wanted = {truth, *(others[i] for i in drawn)}
+                manifest = tuple(p for p in manifest if p in wanted)
+            out.append(replace(pick, titles={}, manifest=manifest))
+        return out
