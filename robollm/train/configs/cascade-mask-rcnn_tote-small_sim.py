@@ -7,10 +7,34 @@ renderer. The rate stays constant: multitask_tote-small_sim.py goes on from here
 _base_ = ["./cascade-mask-rcnn_beit3-small_armbench-object.py"]
 
 train_dataloader = {
-    "dataset": {"jitter": {"scale": (0.55, 1.4), "brightness": 0.35, "channels": 0.15}}
+    "dataset": {
+        "jitter": {
+            "scale": (0.55, 1.35),
+            "brightness": 0.1,
+            "contrast": 0.2,
+            "channels": 0.08,
+            "paste": 0.4,
+            "paste_most": 4,
+            "background": 0.3,
+            "erase": 0.2,
+            "camera": {
+                "motion": 0.1,
+                "blur": 0.25,
+                "low": 0.25,
+                "exposure": 0.4,
+                "saturation": 0.5,
+                "hue": 0.3,
+                "vignette": 0.3,
+                "noise": 0.5,
+                "noise_sigma": (0.005, 0.03),
+                "gamma": 0.4,
+                "jpeg": 0.4,
+            },
+        }
+    }
 }
-val_dataloader = {"dataset": {"limit": 200}}
-train_cfg = {"max_steps": 8000, "val_steps": 1000}
+val_dataloader = {"dataset": {"limit": 120}}
+train_cfg = {"max_steps": 4000, "val_steps": 500}
 param_scheduler = [
     {"type": "LinearLR", "start_factor": 0.01, "by_epoch": False, "begin": 0, "end": 150},
     {

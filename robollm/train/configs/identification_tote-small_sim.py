@@ -7,7 +7,26 @@ isn't. References are cut to what differs from their backdrop, as picks are to t
 _base_ = "identification_beit3-small_armbench.py"
 _size = 112
 _views = ("PickRGB", "ToteWallRGB", "OnArmLowRGB")
-_light = {"brightness": 0.3, "contrast": 0.25, "channels": 0.12}
+_camera = {
+    "motion": 0.1,
+    "blur": 0.3,
+    "low": 0.35,
+    "low_factor": (0.35, 0.9),
+    "exposure": 0.4,
+    "channels": 0.4,
+    "channels_gain": (0.9, 1.1),
+    "saturation": 0.4,
+    "saturation_times": (0.6, 1.3),
+    "hue": 0.2,
+    "hue_degrees": (-6, 6),
+    "vignette": 0.15,
+    "noise": 0.4,
+    "noise_sigma": (0.005, 0.03),
+    "gamma": 0.4,
+    "gamma_power": (0.75, 1.35),
+    "jpeg": 0.4,
+}
+_light = {"brightness": 0.15, "contrast": 0.15, "camera": _camera}
 
 model = {"heads": {"identification": {"dim": 256, "views": len(_views), "hidden": 256}}}
 train_dataloader = {

@@ -1,4 +1,4 @@
-"""The default bundle, tote-small: one encoder for three tasks, from its detector, on simulated data.
+"""The default bundle, tote-small: one encoder for three tasks, from its detector; simulated data.
 
 `--init` and `--set model.heads.segmentation.init_checkpoint=` take the best.pth of
 cascade-mask-rcnn_tote-small_sim.py. Run one process per core, one thread each.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from robollm.core.letterbox import Letterbox
 from robollm.data.armbench_instances import Instance
 from robollm.metrics.rle import exact_rle
 from robollm.train.engine.augment import MEAN_COLOUR
+from robollm.train.engine.camera import Camera
 
 Pixels = NDArray[np.uint8]
 
@@ -81,10 +82,11 @@ def letterbox(rgb: Pixels, canvas_hw: tuple[int, int]) -> tuple[Pixels, Letterbo
         normalisation, 0 in the runtime), and the map.
     """
     box = Letterbox.fit((rgb.shape[0], rgb.shape[1]), canvas_hw)
-    return _padded(_resized(rgb, box.inner_hw), canvas_hw), box
+    return _padded(fitted(rgb, box.inner_hw), canvas_hw), box
 
 
-def _resized(rgb: Pixels, hw: tuple[int, int]) -> Pixels:
+def fitted(rgb: Pixels, hw: tuple[int, int]) -> Pixels:
+    """Resize (H, W, 3) uint8 to (height, width), px, as the runtime does."""
     shrink = hw[0] < rgb.shape[0] or hw[1] < rgb.shape[1]
     way = cv2.INTER_AREA if shrink else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(rgb, (hw[1], hw[0]), interpolation=way), np.uint8)
@@ -110,6 +112,7 @@ class Jitter:
         brightness: all channels times 1 +- this.
         contrast: distance from the mean colour times 1 +- this.
         channels: each channel times its own 1 +- this.
+        camera: settings of `Camera`, which follows.
 
     Raises:
         ConfigError: for a setting out of range.
@@ -125,6 +128,7 @@ class Jitter:
         brightness: float = 0.0,
         contrast: float = 0.0,
         channels: float = 0.0,
+        camera: Mapping[str, Any] | None = None,
     ) -> None:
         shares = (flip, vertical_flip, brightness, contrast, channels)
         fits = len(scale) == 2 and 0 < scale[0] <= scale[1] <= 10
@@ -138,6 +142,7 @@ class Jitter:
         self.scale = (float(scale[0]), float(scale[1]))
         self.flips = (flip, vertical_flip)
         self.brightness, self.contrast, self.channels = brightness, contrast, channels
+        self.camera = Camera.of(camera)
 
     def __call__(self, rgb: Pixels, rng: np.random.Generator) -> tuple[Pixels, Placed]:
         """Change one picture.
@@ -149,6 +154,19 @@ class Jitter:
         Returns:
             (canvas height, canvas width, 3) uint8, and where the source went.
         """
+        out, place = self.place(rgb, rng)
+        return self.finish(out, rng), place
+
+    def place(self, rgb: Pixels, rng: np.random.Generator) -> tuple[Pixels, Placed]:
+        """The geometry alone.
+
+        Args:
+            rgb: (H, W, 3) uint8; not modified.
+            rng: where all chance comes from.
+
+        Returns:
+            (h, w, 3) uint8, what the source fills of the canvas, a copy; and where it went.
+        """
         h, w = rgb.shape[:2]
         fit = Letterbox.fit((h, w), self.canvas_hw).scale_xy[0]
         factor = fit * rng.uniform(*self.scale)
@@ -157,7 +175,7 @@ class Jitter:
         y, x = (int(rng.integers(o + 1)) for o in over)
         left, up = (rng.random() < f for f in self.flips)
         inner = min(size[0] - y, self.canvas_hw[0]), min(size[1] - x, self.canvas_hw[1])
-        out = _resized(rgb, size)
+        out = fitted(rgb, size)
         out = out[:: -1 if up else 1, :: -1 if left else 1][y : y + inner[0], x : x + inner[1]]
         sx, sy = size[1] / w, size[0] / h
         place = Placed(
@@ -165,7 +183,20 @@ class Jitter:
             ((size[1] if left else 0) - x, (size[0] if up else 0) - y),
             inner,
         )
-        return _padded(self._colour(np.ascontiguousarray(out), rng), self.canvas_hw), place
+        # A picture that is as large as it should be comes back from OpenCV as a new one, too.
+        return np.ascontiguousarray(out), place
+
+    def finish(self, rgb: Pixels, rng: np.random.Generator) -> Pixels:
+        """Colours, camera and padding.
+
+        Args:
+            rgb: (h, w, 3) uint8, no larger than the canvas; not modified.
+            rng: where all chance comes from.
+
+        Returns:
+            (canvas height, canvas width, 3) uint8.
+        """
+        return _padded(self.camera(self._colour(rgb, rng), rng), self.canvas_hw)
 
     def _colour(self, rgb: Pixels, rng: np.random.Generator) -> Pixels:
         if not (self.brightness or self.contrast or self.channels):

@@ -16,9 +16,12 @@ from robollm.core.errors import ConfigError, FrameError
 from robollm.data.armbench_instances import ImageRecord, Instance, read_instances
 from robollm.data.armbench_segmentation import MIX, ROOT, SUBSETS
 from robollm.data.images import read_image
+from robollm.data.problems import Problem
 from robollm.metrics.rle import exact_rle
 from robollm.train.detector import ops
-from robollm.train.detector.tote_view import Jitter, Placed, letterbox
+from robollm.train.detector.mixing import Mixer, Picture
+from robollm.train.detector.paste import MIX_OPTIONS, Mix, Part
+from robollm.train.detector.tote_view import Jitter, Pixels, letterbox
 from robollm.train.engine.draws import Sample, TaskData
 
 ops.prepare()
@@ -67,7 +70,8 @@ class ToteData(TaskData):
             "object"}; Tote and Object are so anyway. Case doesn't matter. Other categories are
             noted (`unknown_category`): "agnostic" uses them, "two" and "object" leave them out.
         canvas_hw: (height, width) of the model's input, px.
-        jitter: settings of `Jitter` beside the canvas; None: training sees the letterbox.
+        jitter: settings of `Jitter` beside the canvas, and of `Mix`; None: training sees the
+            letterbox.
         min_area: smaller masks are ignored, in training and evaluation, source px.
         min_visible: what is smaller than this after the jitter is ignored, canvas px.
         fraction: share of the images to use, the same for the same `choice_seed`.
@@ -119,8 +123,18 @@ class ToteData(TaskData):
         self._names = {name: name for name in KNOWN}
         self._names |= {name.lower(): kind for name, kind in (names or {}).items()}
         self.canvas_hw = (int(canvas_hw[0]), int(canvas_hw[1]))
-        self._jitter = Jitter(self.canvas_hw, **(jitter or {"scale": (1, 1), "flip": 0.0}))
-        self._min_area, self._min_visible = min_area, min_visible
+        options = dict(jitter or {"scale": (1, 1), "flip": 0.0})
+        mix = {name: options.pop(name) for name in MIX_OPTIONS if name in options}
+        self._jitter = Jitter(self.canvas_hw, **options)
+        self._min_area = min_area
+        self._mixer = Mixer(
+            Mix(**mix),
+            self.canvas_hw,
+            category=self._category,
+            labels=self._labels,
+            min_area=min_area,
+            min_visible=min_visible,
+        )
         root = Path(data_root) / ROOT
         root = root if root.is_dir() else Path(data_root)
         missing = [one for one in subsets if not (root / one).is_dir()]
@@ -185,17 +199,11 @@ class ToteData(TaskData):
                 ignored instances alone.
         """
         record = self.records[index]
-        rgb = read_image(record.path)
-        if rgb.shape[:2] != record.hw:
-            raise FrameError(
-                f"{record.path} is {rgb.shape[1]}x{rgb.shape[0]} px, its annotations are for "
-                f"{record.hw[1]}x{record.hw[0]}",
-                kind="wrong_size",
-                fix="fetch picture and annotations from the same place",
-            )
+        rgb = self._read(record)
+        problems: list[Problem] = []
         try:
             pixels, sample = (
-                self._truth(record, rgb) if rng is None else self._drawn(record, rgb, rng)
+                self._truth(record, rgb) if rng is None else self._drawn(index, rgb, rng, problems)
             )
         except FrameError as e:
             raise FrameError(f"{record.path}: {e.what}", kind=e.kind, fix=e.fix) from e
@@ -209,7 +217,19 @@ class ToteData(TaskData):
             }
         )
         inputs = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
-        return {"inputs": inputs, "data_samples": sample, "name": str(record.path)}
+        name = str(record.path)
+        return {"inputs": inputs, "data_samples": sample, "name": name, "problems": problems}
+
+    def _read(self, record: ImageRecord) -> Pixels:
+        rgb = read_image(record.path)
+        if rgb.shape[:2] != record.hw:
+            raise FrameError(
+                f"{record.path} is {rgb.shape[1]}x{rgb.shape[0]} px, its annotations are for "
+                f"{record.hw[1]}x{record.hw[0]}",
+                kind="wrong_size",
+                fix="fetch picture and annotations from the same place",
+            )
+        return rgb
 
     def _truth(self, record: ImageRecord, rgb: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], Any]:
         pixels, box = letterbox(rgb, self.canvas_hw)
@@ -229,17 +249,32 @@ class ToteData(TaskData):
         return pixels, DetDataSample(metainfo=meta)
 
     def _drawn(
-        self, record: ImageRecord, rgb: NDArray[np.uint8], rng: np.random.Generator
-    ) -> tuple[NDArray[np.uint8], Any]:
+        self, index: int, rgb: Pixels, rng: np.random.Generator, problems: list[Problem]
+    ) -> tuple[Pixels, Any]:
         """A jittered view; without any truth MMDetection takes what is ignored for background.
 
         Raises:
             FrameError: `only_ignored`, if several views have ignored instances alone.
         """
+        record = self.records[index]
+
+        def other() -> Picture:
+            step = int(rng.integers(1, max(2, len(self))))
+            there = self.records[(index + step) % len(self)]
+            return Picture(there, self._read(there))
+
         for _ in range(_REDRAWS):
-            pixels, place = self._jitter(rgb, rng)
-            sample = self._placed(record, place)
-            if len(sample.gt_instances) or not len(sample.ignored_instances):
+            pixels, place = self._jitter.place(rgb, rng)
+            pixels, parts = self._mixer(record, pixels, place, other, rng, problems)
+            pixels = self._jitter.finish(pixels, rng)
+            good = [p for p in parts if not p.ignored]
+            if good or not parts:
+                scale = tuple(abs(a) for a in place.a)
+                sample = DetDataSample(
+                    metainfo={"img_shape": place.inner_hw, "scale_factor": scale}
+                )
+                sample.gt_instances = self._instances(good)
+                sample.ignored_instances = self._instances([p for p in parts if p.ignored])
                 return pixels, sample
         raise FrameError(
             f"{_REDRAWS} views show ignored instances alone",
@@ -247,38 +282,15 @@ class ToteData(TaskData):
             fix="lower min_area and min_visible, or narrow the jitter's scale",
         )
 
-    def _placed(self, record: ImageRecord, place: Placed) -> Any:
-        meta = {"img_shape": place.inner_hw, "scale_factor": tuple(abs(a) for a in place.a)}
-        sample = DetDataSample(metainfo=meta)
-        good: list[tuple[int, NDArray[np.bool_]]] = []
-        ignored: list[tuple[int, NDArray[np.bool_]]] = []
-        for one in record.instances:
-            label = self._labels.get(self._category(one))
-            if label is None:
-                continue
-            mask = self._mask(one, place, record.hw)
-            area = int(mask.sum())
-            if area:
-                small = one.crowd or one.area < self._min_area or area < self._min_visible
-                (ignored if small else good).append((label, mask))
-        sample.gt_instances = self._instances(good)
-        sample.ignored_instances = self._instances(ignored)
-        return sample
-
-    def _mask(self, one: Instance, place: Placed, hw: tuple[int, int]) -> NDArray[np.bool_]:
-        out = np.zeros(self.canvas_hw, bool)
-        out[: place.inner_hw[0], : place.inner_hw[1]] = place.mask(one, hw)
-        return out
-
-    def _instances(self, found: Sequence[tuple[int, NDArray[np.bool_]]]) -> Any:
+    def _instances(self, found: Sequence[Part]) -> Any:
         boxes = np.zeros((len(found), 4), np.float32)
         masks = np.zeros((len(found), *self.canvas_hw), np.uint8)
-        for i, (_, mask) in enumerate(found):
+        for i, mask in enumerate(p.mask for p in found):
             ys, xs = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
             boxes[i] = xs[0], ys[0], xs[-1] + 1, ys[-1] + 1
-            masks[i] = mask
+            masks[i, : mask.shape[0], : mask.shape[1]] = mask
         return InstanceData(
             bboxes=torch.from_numpy(boxes),
-            labels=torch.tensor([label for label, _ in found], dtype=torch.int64),
+            labels=torch.tensor([p.label for p in found], dtype=torch.int64),
             masks=BitmapMasks(masks, *self.canvas_hw),
         )

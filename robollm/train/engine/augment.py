@@ -6,6 +6,7 @@ Everything random comes from the generator that is passed in. Without one, a pic
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import cv2
@@ -14,6 +15,8 @@ from numpy.typing import NDArray
 
 from robollm.core.errors import ConfigError
 from robollm.core.letterbox import FITS, Letterbox
+from robollm.train.engine.camera import Camera, compressed
+from robollm.train.engine.ranges import share, span
 
 Pixels = NDArray[np.uint8]
 
@@ -63,25 +66,6 @@ def on_canvas(rgb: Pixels, size: int, fit: str = "letterbox") -> Pixels:
     return padded(resized(rgb, size, fit), size)
 
 
-def _share(name: str, value: float) -> float:
-    if not 0 <= value <= 1:
-        raise ConfigError(f"{name} is {value}, want 0 to 1", fix=f"set {name} as a share")
-    return float(value)
-
-
-def _range(name: str, value: Any, low: float, high: float) -> tuple[float, float]:
-    try:
-        first, last = (float(v) for v in value)
-    except (TypeError, ValueError) as e:
-        raise ConfigError(f"{name} is {value!r}, want two numbers", fix="give (low, high)") from e
-    if not low <= first <= last <= high:
-        raise ConfigError(
-            f"{name} is {value!r}, want low <= high within [{low:g}, {high:g}]",
-            fix="give (low, high)",
-        )
-    return first, last
-
-
 class Augment:
     """Random changes of one picture, and its way onto the canvas.
 
@@ -108,6 +92,7 @@ class Augment:
         jpeg_quality: their quality, 1 to 100.
         erase: chance that a rectangle is erased.
         erase_area: its area as a share of the picture.
+        camera: settings of `Camera`, which follows all of these but `erase`.
 
     Raises:
         ConfigError: for a setting out of range.
@@ -135,6 +120,7 @@ class Augment:
         jpeg_quality: tuple[float, float] = (30, 90),
         erase: float = 0.0,
         erase_area: tuple[float, float] = (0.02, 0.2),
+        camera: Mapping[str, Any] | None = None,
     ) -> None:
         if size < 1 or fit not in FITS or not 0 <= degrees <= 180:
             raise ConfigError(
@@ -143,22 +129,23 @@ class Augment:
                 fix="correct the augmentation's settings",
             )
         self.size, self.fit, self.degrees = size, fit, float(degrees)
-        self.scale = _range("scale", scale, 1e-3, 1)
-        self.ratio = _range("ratio", ratio, 0.1, 10)
-        self.flip = _share("flip", flip)
-        self.vertical_flip = _share("vertical_flip", vertical_flip)
+        self.scale = span("scale", scale, 1e-3, 1)
+        self.ratio = span("ratio", ratio, 0.1, 10)
+        self.flip = share("flip", flip)
+        self.vertical_flip = share("vertical_flip", vertical_flip)
         self.quarter_turns = quarter_turns
-        self.brightness = _share("brightness", brightness)
-        self.contrast = _share("contrast", contrast)
-        self.saturation = _share("saturation", saturation)
-        self.channels = _share("channels", channels)
-        self.grey = _share("grey", grey)
-        self.blur = _share("blur", blur)
-        self.blur_sigma = _range("blur_sigma", blur_sigma, 0.01, 100)
-        self.jpeg = _share("jpeg", jpeg)
-        self.jpeg_quality = _range("jpeg_quality", jpeg_quality, 1, 100)
-        self.erase = _share("erase", erase)
-        self.erase_area = _range("erase_area", erase_area, 1e-4, 1)
+        self.brightness = share("brightness", brightness)
+        self.contrast = share("contrast", contrast)
+        self.saturation = share("saturation", saturation)
+        self.channels = share("channels", channels)
+        self.grey = share("grey", grey)
+        self.blur = share("blur", blur)
+        self.blur_sigma = span("blur_sigma", blur_sigma, 0.01, 100)
+        self.jpeg = share("jpeg", jpeg)
+        self.jpeg_quality = span("jpeg_quality", jpeg_quality, 1, 100)
+        self.erase = share("erase", erase)
+        self.erase_area = span("erase_area", erase_area, 1e-4, 1)
+        self.camera = Camera.of(camera)
 
     def __call__(self, rgb: Pixels, rng: np.random.Generator | None) -> Pixels:
         """Change one picture.
@@ -182,9 +169,8 @@ class Augment:
             out = np.asarray(cv2.GaussianBlur(out, (0, 0), sigma), np.uint8)
         if self.jpeg and rng.random() < self.jpeg:
             quality = int(rng.integers(int(self.jpeg_quality[0]), int(self.jpeg_quality[1]) + 1))
-            # Channel order matters little here, and is right: both ways swap it.
-            packed = cv2.imencode(".jpg", out[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-            out = np.asarray(cv2.imdecode(packed, cv2.IMREAD_COLOR), np.uint8)[..., ::-1]
+            out = compressed(out, quality)
+        out = self.camera(out, rng)
         if self.erase and rng.random() < self.erase:
             out = self._erase(out, rng)
         return np.ascontiguousarray(padded(out, self.size))
