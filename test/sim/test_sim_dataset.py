@@ -101,6 +101,8 @@ def test_no_product_family_or_brand_is_in_two_splits():
     [
         ({"task": ()}, "task is empty"),
         ({"task": ("segmentation", "flight")}, "task is flight"),
+        ({"split": ()}, "split is empty"),
+        ({"split": ("test", "exam")}, "split is exam"),
         ({"size": "640"}, "size is '640', want WIDTHxHEIGHT"),
         ({"view_size": "10x10"}, "64 to 4096"),
         ({"multi_pick": 0.7, "package_defect": 0.7}, "shares of one whole"),
@@ -113,6 +115,18 @@ def test_settings_out_of_range_are_refused(change, words):
 
 
 # runs
+
+
+def test_one_split_alone_has_the_same_pictures_as_within_the_whole(whole, tmp_path):
+    alone = dataclasses.replace(TINY, split=("test",))
+    made = make_dataset(tmp_path / "d", alone, workers=1, studio=PaperStudio)
+    jobs = [j for j in plan(TINY) if j.split == "test"]
+    assert made.jobs == len(jobs)
+    pictures = {k: v for k, v in digest(tmp_path / "d").items() if k.endswith(".jpg")}
+    assert pictures
+    assert pictures.items() <= whole[1].items()
+    (listed,) = (tmp_path / "d").glob("*image*/test.csv")
+    assert listed.read_bytes() == (whole[0] / listed.relative_to(tmp_path / "d")).read_bytes()
 
 
 def test_one_worker_makes_the_same_bytes_as_two(whole, tmp_path):

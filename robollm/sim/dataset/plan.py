@@ -53,6 +53,7 @@ class DatasetSettings:
     test: float = option(0.2, "share of test among mixed totes, picks, products", low=0, high=0.5)
     renderer: str = option("mujoco", "who draws", choices=("mujoco", "cycles"))
     task: tuple[str, ...] = option(TASKS[:3], f"what to write: {', '.join(TASKS)}; repeatable")
+    split: tuple[str, ...] = option(SPLITS, f"splits to make: {', '.join(SPLITS)}; the others stay empty; repeatable")  # fmt: skip  # noqa: E501
 
     def __post_init__(self) -> None:
         """Check every field.
@@ -65,6 +66,11 @@ class DatasetSettings:
         if unknown or not self.task:
             raise ConfigError(
                 f"task is {', '.join(unknown) or 'empty'}", fix=f"choose from {', '.join(TASKS)}"
+            )
+        unknown = sorted(set(self.split) - set(SPLITS))
+        if unknown or not self.split:
+            raise ConfigError(
+                f"split is {', '.join(unknown) or 'empty'}", fix=f"choose from {', '.join(SPLITS)}"
             )
         if self.zoomed_out + self.same_object > 1 or self.multi_pick + self.package_defect > 1:
             raise ConfigError(
@@ -160,6 +166,7 @@ def plan(settings: DatasetSettings) -> tuple[Job, ...]:
         ((job.index + 0.5) / len(jobs), order, job)
         for order, jobs in enumerate((products, picks, totes))
         for job in jobs
+        if job.split in settings.split
     ]
     return tuple(job for _, _, job in sorted(ranked, key=lambda r: r[:2]))
 
