@@ -149,7 +149,10 @@ def _put(place: Any, name: str, value: Any) -> None:
 
 
 def join_tasks(
-    size: str | Mapping[str, str], *, turns: Mapping[str, float], batch_sizes: Mapping[str, int] | None = None
+    size: str | Mapping[str, str],
+    *,
+    turns: Mapping[str, float],
+    batch_sizes: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
     """Put the three tasks' configs of one size together, on the detector's encoder.
 
