@@ -26,6 +26,7 @@ runtime that will serve them, and left out if they lose more than --max-loss poi
   robollm export runs/multi --data armbench --out models/mine
   robollm export runs/multi --data armbench --out models/mine --variants fp32,int8,bf16
   robollm export runs/detector runs/products runs/defects --data armbench --out models/mine
+  robollm export runs/multi --data armbench --out models/mine --weights half
 
 Exit code 1: none of the variants that were asked for was accepted. 2: there is no bundle.
 """
@@ -94,6 +95,22 @@ def _names(_: click.Context, __: click.Parameter, value: str) -> tuple[str, ...]
     help="switched: one encoder, the task chosen per picture. baked: always on, for one task.",
 )
 @click.option(
+    "--weights",
+    type=click.Choice(["full", "half"]),
+    default="full",
+    show_default=True,
+    help="half: round matrices and kernels to float16 before anything is measured, and store them "
+    "so: half the bytes. Arithmetic stays float32.",
+)
+@click.option(
+    "--set",
+    "changes",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change the config of every run that has the key, for example the tote canvas "
+    'val_dataloader.dataset.canvas_hw="(288, 384)"; repeatable.',
+)
+@click.option(
     "--thresholds",
     type=_FILE,
     help="JSON with keys as in `thresholds` of bundle.json; without it the card says that nothing "
@@ -112,6 +129,7 @@ def command(runs: tuple[Path, ...], as_json: bool, **options: Any) -> None:
     """Export."""
     from robollm.export.export import Order, export
 
+    options["changes"] = tuple(options["changes"])
     done = export(Order(runs=runs, **options), say=lambda text: click.echo(text, err=True))
     click.echo(json.dumps(done) if as_json else _table(done))
     for name, why in done["refused"].items():
@@ -124,7 +142,8 @@ def _table(done: dict[str, Any]) -> str:
     """For people: a line per variant and metric."""
     about = done["metrics"]
     lines = [
-        f"{done['bundle']} ({done['sha256'][:12]}, {done['status']})",
+        f"{done['bundle']} ({done['sha256'][:12]}, {done['status']}, "
+        f"{done['bytes'] / 1e6:.1f} MB, weights {done['weights']['storage']})",
         f"compared with torch on {done['compared']['totes']} totes and "
         f"{done['compared']['crops']} crops; judged on {about['data']}, split {about['split']}:",
     ]

@@ -58,7 +58,7 @@ def describe(
             "std": [STD] * 3,
             "patch": parts.patch,
             "tote": _canvas(parts.tote),
-            "crop": _canvas(parts.crop),
+            "crop": {**_canvas(parts.crop), "reference": parts.reference_crop},
         },
         "detector": {"proposals": default_proposals(parts.detector)},
         "adapters": list(parts.adapters),

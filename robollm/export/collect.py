@@ -15,6 +15,13 @@ MEAN = STD = 0.5
 """Of channels in [0, 1]: what the training's (x - 127.5) / 127.5 does to bytes."""
 _GEOMETRY = ("size", "fit")
 _TRAINING_ONLY = ("drop_path", "checkpointing")
+_EXPORTED = ("model.", "val_dataloader.dataset.")
+"""Parts of a run's config that an export reads."""
+_OPTIONS = {
+    "data_root": "--data", "split": "--split", "limit": "--totes", "val_picks": "--picks",
+    "val_distractors": "--picks",
+}  # fmt: skip
+"""Keys of datasets that an export sets itself, and the option for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -29,6 +36,7 @@ class Collected:
         adapters: tasks that have adapters in the encoder, in the order of `TASKS`.
         tote: geometry of tote images.
         crop: geometry of crops.
+        reference_crop: see `robollm.core.content.WAYS`.
         views: of a pick, if the head takes several.
         frames: of an induct, at most; 1: the head judges single pictures.
         instance_labels: class names of the detector.
@@ -44,6 +52,7 @@ class Collected:
     adapters: tuple[str, ...]
     tote: Canvas
     crop: Canvas
+    reference_crop: str
     views: tuple[str, ...]
     frames: int
     instance_labels: tuple[str, ...]
@@ -57,7 +66,7 @@ class Collected:
         return int(self.encoder.settings.patch)
 
 
-def collect(runs: Sequence[Path]) -> Collected:
+def collect(runs: Sequence[Path], changes: Sequence[str] = ()) -> Collected:
     """Read run folders and put their parts on one encoder.
 
     One `multitask` run has everything. Several runs fit together if they were trained on the same
@@ -65,14 +74,17 @@ def collect(runs: Sequence[Path]) -> Collected:
 
     Args:
         runs: folders of `robollm train`.
+        changes: `KEY=VALUE` for the config of every run that has the key.
 
     Raises:
-        ConfigError: a folder is no run, a task is missing or there twice, the encoders differ, or
-            the geometries contradict each other.
+        ConfigError: a folder is no run, a task is missing or there twice, the encoders differ,
+            the geometries contradict each other, or a change changes nothing.
         ModelFileError: a checkpoint is damaged.
     """
     need_train()
-    found = [read_run(one) for one in runs]
+    _check_changes(changes)
+    found = [read_run(one, changes) for one in runs]
+    _check_changed(found, changes)
     owner = _owners(found)
     first = found[0]
     for other in found[1:]:
@@ -94,6 +106,7 @@ def collect(runs: Sequence[Path]) -> Collected:
         adapters=tuple(t for t in TASKS if t in attached(first.encoder)),
         tote=_tote(detector, data["segmentation"], patch),
         crop=_crop(data, patch),
+        reference_crop=str(data["identification"].get("reference_crop", "whole")),
         views=views if identification["identification"].views > 1 else (),
         frames=int(data["defects"].get("frames", 1)),
         instance_labels=_instance_labels(detector.classes),
@@ -101,6 +114,33 @@ def collect(runs: Sequence[Path]) -> Collected:
         trained=all(r.step > 0 for r in found),
         runs=tuple(r.about for r in found),
     )
+
+
+def _check_changes(changes: Sequence[str]) -> None:
+    """Refuse changes that would change nothing."""
+    for text in changes:
+        key = text.partition("=")[0].strip()
+        if not key.startswith(_EXPORTED):
+            raise ConfigError(
+                f"--set {text}: a bundle doesn't depend on {key!r}",
+                fix=f"set something in {' or '.join(k.rstrip('.') for k in _EXPORTED)}",
+            )
+        name = key.rpartition(".")[2]
+        if key.startswith("val_") and name in _OPTIONS:
+            raise ConfigError(
+                f"--set {text}: {_OPTIONS[name]} has the last word on {name!r}",
+                fix=f"use {_OPTIONS[name]}",
+            )
+
+
+def _check_changed(runs: Sequence[Run], changes: Sequence[str]) -> None:
+    lost = [c for c in changes if not any(c in run.changes for run in runs)]
+    if lost:
+        names = ", ".join(str(run.folder) for run in runs)
+        raise ConfigError(
+            f"no config of {names} has the key {lost[0].partition('=')[0].strip()!r}",
+            fix="give a key that stands in config.py; dots go down, as in model.type",
+        )
 
 
 def _owners(runs: Sequence[Run]) -> dict[str, Run]:
@@ -184,9 +224,9 @@ def _tote(detector: Any, data: Settings, patch: int) -> Canvas:
     step = max(patch, divisor)
     if h % step or w % step:
         raise ConfigError(
-            f"totes are trained on {w}x{h} px, want sides that {step} divides (patch {patch} px, "
+            f"tote images are {w}x{h} px, want sides that {step} divides (patch {patch} px, "
             f"pad_size_divisor {divisor})",
-            fix="train with such a canvas_hw: MMDetection would pad this one by itself",
+            fix="train or --set such a canvas_hw: MMDetection would pad this one by itself",
         )
     mean, std = (getattr(about, name).flatten().tolist() for name in ("mean", "std"))
     swaps = bool(getattr(about, "_channel_conversion", False))

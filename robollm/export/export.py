@@ -12,6 +12,8 @@ from robollm.core.errors import ConfigError
 from robollm.runtime.bundle import REFERENCE, load_bundle
 
 Say = Callable[[str], None]
+FULL, HALF = WEIGHTS = "full", "half"
+"""How graphs store weights: as they were trained, or what float16 can hold of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +28,8 @@ class Order:
         split: to compare and judge on; "test" is what published numbers are of.
         adapters: "switched" or "baked".
         name: the bundle's; empty: the folder's.
+        weights: of `WEIGHTS`: how the graphs store them.
+        changes: `KEY=VALUE` for the runs' configs, for example another tote canvas.
         thresholds: JSON file for the card's decision values.
         max_loss: points of 100 that a variant may lose against fp32 in any task; from 100 on all
             are accepted.
@@ -43,6 +47,8 @@ class Order:
     variants: tuple[str, ...] = (REFERENCE,)
     split: str = "test"
     adapters: str = "switched"
+    weights: str = FULL
+    changes: tuple[str, ...] = ()
     name: str = ""
     thresholds: Path | None = None
     max_loss: float = 0.5
@@ -58,10 +64,16 @@ class Order:
                 f"{self.picks}, threads {self.threads}; want a run or more, and nothing negative",
                 fix="correct the options",
             )
-        if self.adapters not in ("switched", "baked") or self.split not in ("val", "test"):
+        chosen = {
+            "adapters": (self.adapters, ("switched", "baked")),
+            "split": (self.split, ("val", "test")),
+            "weights": (self.weights, WEIGHTS),
+        }
+        wrong = [name for name, (value, known) in chosen.items() if value not in known]
+        for name in wrong[:1]:
+            value, known = chosen[name]
             raise ConfigError(
-                f"adapters {self.adapters!r}, split {self.split!r}; want adapters switched or "
-                "baked, and split val or test",
+                f"{name} is {value!r}, want {' or '.join(known)}",
                 fix="correct the options",
             )
 
@@ -75,12 +87,12 @@ def export(order: Order, say: Say = lambda text: None) -> dict[str, Any]:
 
     Returns:
         What was measured, for the CLI: `bundle`, `sha256`, `status`, `accepted`, `refused`,
-        `parity`, `metrics`, `variants`, `problems`, `seconds`.
+        `compared`, `weights`, `bytes` of the folder, `metrics`, `variants`, `problems`, `seconds`.
 
     Raises:
         ConfigError: runs, data or options don't fit together, or there is nothing to compare on.
         ModelFileError: an output of the fp32 graphs isn't torch's, `out` is no place for a bundle,
-            or the disk is full. Nothing was written.
+            a weight doesn't fit float16, or the disk is full. Nothing was written.
         InferenceError: a graph of the reference fails.
     """
     began = time.monotonic()
@@ -91,6 +103,7 @@ def export(order: Order, say: Say = lambda text: None) -> dict[str, Any]:
     from robollm.export.build import build_graphs, check_adapters
     from robollm.export.card import describe, load_thresholds
     from robollm.export.collect import collect
+    from robollm.export.half_weights import moved, pack, round_weights
     from robollm.export.judge import Judge
     from robollm.export.parity import LIMITS
     from robollm.export.probes import take
@@ -103,10 +116,14 @@ def export(order: Order, say: Say = lambda text: None) -> dict[str, Any]:
     thresholds, calibrated = load_thresholds(order.thresholds)
     refuse_foreign(order.out)
     say(f"reading {', '.join(str(r) for r in order.runs)}")
-    parts = collect(order.runs)
+    trained = parts = collect(order.runs, order.changes)
     check_adapters(parts, order.adapters)
     data = SplitData(parts, order.data, order.split, totes=order.totes, picks=order.picks)
     say(f"{order.split}: " + ", ".join(f"{n} of {t}" for t, n in data.sizes.items()))
+    weights: dict[str, Any] = {"storage": FULL}
+    if order.weights == HALF:
+        parts, rounding = round_weights(trained)
+        weights = rounding.card()
     graphs = build_graphs(parts, adapters=order.adapters)
     card = describe(
         parts,
@@ -128,9 +145,12 @@ def export(order: Order, say: Say = lambda text: None) -> dict[str, Any]:
             place=place / "trials",
             threads=order.threads,
             max_loss=order.max_loss,
+            pack=pack if order.weights == HALF else lambda model: model,
             say=say,
         )
         reference = trials.reference()
+        if order.weights == HALF:
+            weights["moved"] = moved(trained, parts, trials.probes)
         others = [trials.variant(name) for name in names if name != REFERENCE]
     good = [t for t in others if not t.refused]
     assert reference.verdict is not None
@@ -144,6 +164,7 @@ def export(order: Order, say: Say = lambda text: None) -> dict[str, Any]:
         "max_loss": order.max_loss,
     }
     card["provenance"] |= {
+        "weights": weights,
         "refused_variants": {t.name: t.refused for t in others if t.refused},
         "parity": {
             "compared": reference.distances.counts,
@@ -160,6 +181,8 @@ def export(order: Order, say: Say = lambda text: None) -> dict[str, Any]:
         "accepted": [REFERENCE, *(t.name for t in good)],
         "refused": {t.name: t.refused for t in others if t.refused},
         "compared": reference.distances.counts,
+        "weights": weights,
+        "bytes": sum(p.stat().st_size for p in order.out.iterdir()),
         "metrics": card["metrics"],
         "variants": {t.name: t.card() for t in (reference, *others)},
         "problems": data.problems.counts,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ class Run:
         data: task -> config of its validation data.
         step: of the checkpoint; 0 is random weights.
         about: for the card's provenance.
+        changes: those of the `KEY=VALUE` whose key its config has; they are made.
     """
 
     folder: Path
@@ -38,6 +39,7 @@ class Run:
     data: Mapping[str, Settings]
     step: int
     about: Mapping[str, Any]
+    changes: tuple[str, ...] = ()
 
 
 def need_train() -> None:
@@ -54,14 +56,15 @@ def need_train() -> None:
         )
 
 
-def read_run(folder: Path) -> Run:
+def read_run(folder: Path, changes: Sequence[str] = ()) -> Run:
     """Build the model of a run with its best checkpoint: what `robollm train` chose, EMA or not.
 
     Args:
         folder: of a `robollm train`.
+        changes: `KEY=VALUE` for its config; those whose key it lacks are left out.
 
     Raises:
-        ConfigError: it is no run folder with a best checkpoint.
+        ConfigError: it is no run folder with a best checkpoint, or a change is no KEY=VALUE.
         ModelFileError: the checkpoint is damaged, or not of this config.
     """
     need_train()
@@ -81,6 +84,7 @@ def read_run(folder: Path) -> Run:
     task = read_task(folder)
     register_parts("multitask")  # an export always has a detector
     config = Config.fromfile(str(folder / CONFIG), lazy_import=False, import_custom_modules=False)
+    made = _change(config, changes)
     checkpoint = load(folder / BEST)
     with DefaultScope.overwrite_default_scope("mmdet"):
         model = MODELS.build(config.model)
@@ -100,8 +104,32 @@ def read_run(folder: Path) -> Run:
         heads=heads,
         data=whole.get("datasets", {task: whole}),
         step=step,
-        about=_about(folder, task, checkpoint, step),
+        about={**_about(folder, task, checkpoint, step), "changes": list(made)},
+        changes=made,
     )
+
+
+def _change(config: Any, changes: Sequence[str]) -> tuple[str, ...]:
+    """Make the changes whose key the config has; those are given back."""
+    from robollm.train.config import change
+
+    made = []
+    for text in changes:
+        key, equals, _ = text.partition("=")
+        if not equals or _has(config, key.strip()):
+            change(config, text)  # says what is wrong with a text without "="
+            made.append(text)
+    return tuple(made)
+
+
+def _has(place: Any, key: str) -> bool:
+    for name in key.split("."):
+        if isinstance(place, list | tuple):
+            place = {str(i): one for i, one in enumerate(place)}
+        if not hasattr(place, "keys") or name not in place:
+            return False
+        place = place[name]
+    return True
 
 
 def _parts(folder: Path, model: Any) -> tuple[Any, dict[str, Any]]:

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import onnx
+
 from robollm.core.errors import ConfigError, InferenceError, ModelFileError
 from robollm.core.settings import RuntimeConfig
 from robollm.export.build import Graphs
@@ -113,6 +115,7 @@ class Trials:
         place: folder to work in.
         threads: of a model run; 0: one per core.
         max_loss: points of 100 that a variant may lose in any task.
+        pack: makes of a graph the one that is stored; it must compute the same.
         say: takes lines for people.
     """
 
@@ -128,15 +131,16 @@ class Trials:
         place: Path,
         threads: int,
         max_loss: float,
+        pack: Callable[[onnx.ModelProto], onnx.ModelProto],
         say: Say,
     ) -> None:
         self._torch, self._graphs, self._card, self._judge = torch, graphs, card, judge
         self._calibration, self._place, self._threads = calibration, place, threads
-        self._max_loss, self._say = max_loss, say
-        self._models = {card["graphs"][role]: model for role, model in graphs.items()}
+        self._max_loss, self._pack, self._say = max_loss, pack, say
+        self._models = {card["graphs"][role]: pack(model) for role, model in graphs.items()}
         write_bundle(place / REFERENCE, self._models, card)
         self._base = load_bundle(place / REFERENCE, allow_untrained=True)
-        self._probes = probes(self._base)
+        self.probes = probes(self._base)
         self._reference: Verdict | None = None
 
     def reference(self) -> Tried:
@@ -196,7 +200,7 @@ class Trials:
         else:
             made = {r: to_int8_dynamic(self._graphs[r]) for r in INT8_ROLES}
         out.graphs = {role: f"{role}.{out.name}.onnx" for role in made}
-        out.models = {out.graphs[role]: model for role, model in made.items()}
+        out.models = {out.graphs[role]: self._pack(model) for role, model in made.items()}
 
     def _write(self, out: Tried, folder: Path) -> tuple[str, str]:
         """Write a bundle that has the variant; gives provider and precision to run it in."""
@@ -213,7 +217,7 @@ class Trials:
 
     def _compare(self, bundle: Bundle, place: Place) -> Distances:
         where = {role: placed(bundle, role, place) for role in bundle.graphs}
-        return compare(self._torch, where, self._probes, proposals=bundle.proposals)
+        return compare(self._torch, where, self.probes, proposals=bundle.proposals)
 
     def _measure(self, folder: Path, provider: str, precision: str, out: Tried) -> Verdict:
         config = RuntimeConfig(
