@@ -1,6 +1,6 @@
 """Start the three nodes in one process and, with `bag`, play a recording to them.
 
-    ros2 launch robollm armbench.launch.py bundle:=/models/mine manifest:=/data/manifest.json
+    ros2 launch robollm armbench.launch.py manifest:=/data/manifest.json image:=/camera/image_raw
 
 Settings live in `params_file`. The arguments are what differs from one start to the next; an
 argument that is left empty keeps the file's value. `--show-args` lists them; see docs/launch.md.
@@ -39,7 +39,8 @@ ARGUMENTS = [
     DeclareLaunchArgument(
         "bundle",
         default_value="",
-        description="Folder of the model bundle. Empty: as in params_file.",
+        description="Folder of the model bundle, or the name of one that robollm ships. "
+        "Empty: as in params_file, whose own default is the shipped bundle tote-small.",
     ),
     DeclareLaunchArgument(
         "manifest",
@@ -175,8 +176,11 @@ def _views(text: str) -> list[str]:
 
 
 def _path(text: str) -> str:
-    """`~` is expanded here because no shell does it behind `:=`."""
-    return str(Path(text).expanduser())
+    """`~` is expanded here because no shell does it behind `:=`. The rest stays as it is.
+
+    The nodes take `mine` for a name and `./mine` for a path, and to a `Path` the two are one.
+    """
+    return str(Path(text).expanduser()) if text.startswith("~") else text
 
 
 def _write(values: dict[str, bool | str | list[str]]) -> str:

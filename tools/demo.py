@@ -1,7 +1,12 @@
 """The main job end to end: a bag through the real nodes to /robollm/defects, with pictures.
 
-Three processes, connected by DDS only: the player (bag in), `perception` (three lifecycle nodes,
-one backbone) and the monitor (what a controller would see).
+The default bundle looks at a simulated station whose products no training saw. Three processes,
+connected by DDS only: the player (bag in), `perception` (three lifecycle nodes, one backbone) and
+the monitor (what a controller would see). Afterwards what was said is laid beside the truth, and
+the same bag is evaluated by `robollm eval bag`.
+
+The time of a pick event is taken in the monitor's process: from the arrival of the pick's last
+judged view to that of the later of its two answers, verdict and product.
 """
 
 from __future__ import annotations
@@ -15,11 +20,31 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from demo_sheet import contact_sheet
+from demo_story import summary, table, told
+
+from robollm.core.errors import ConfigError, GalleryError, RobollmError
+from robollm.gallery.store import open_gallery
+from robollm.runtime.bundle import Bundle, load_bundle
+from robollm.runtime.default_bundle import default_bundle, find_bundle
+
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
+PARAMETERS = ROOT / "config" / "demo.yaml"
+
+
+@dataclass(frozen=True, slots=True)
+class Station:
+    """What the demo runs on: `bundle`, and the folder `data` with bag, manifest and gallery."""
+
+    bundle: Bundle
+    data: Path
+    truth: dict[str, Any]
 
 
 def say(text: str) -> None:
@@ -27,23 +52,87 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
-def robollm(*args: str) -> None:
+def robollm(*args: str, quiet: bool = False) -> None:
     """Run a verb of the CLI; its error is the demo's error."""
-    subprocess.run([sys.executable, "-m", "robollm.cli.main", *args], check=True)
+    command = [sys.executable, "-m", "robollm.cli.main", *args]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL if quiet else None)
 
 
-def prepare(out: Path) -> tuple[Path, Path, int]:
-    """Make bundle, bag, manifest and gallery; returns bundle, data and the number of picks."""
-    bundle, data = out / "bundle", out / "data"
-    shutil.rmtree(data, ignore_errors=True)
-    robollm("sketch-bundle", "--out", str(bundle))
-    robollm("demo-data", "--out", str(data))
+def choose_bundle(name: str, out: Path, folders: Sequence[Path] | None = None) -> Bundle:
+    """The bundle to show. Without the default one: random weights, and loud words about it.
+
+    Args:
+        name: a bundle's folder or name; empty: the default one.
+        out: where the random bundle is written.
+        folders: where shipped bundles are looked for; None: where they are.
+
+    Raises:
+        ConfigError: if `name` can't be told.
+        ModelFileError: if it is no sound, trained bundle.
+    """
+    if name:
+        return load_bundle(find_bundle(name, folders))
+    try:
+        return load_bundle(default_bundle(folders))
+    except ConfigError as e:
+        bar = "!" * 78
+        say(f"{bar}\nUNTRAINED: {e.what}.\nRandom weights take its place: they show that the "
+            f"chain works, and their results mean nothing.\n{bar}")  # fmt: skip
+    robollm("sketch-bundle", "--out", str(out / "bundle"))
+    return load_bundle(out / "bundle", allow_untrained=True)
+
+
+def take_gallery(bundle: Bundle, data: Path, products: set[str]) -> None:
+    """Put the bundle's own gallery beside the manifest if it fits, else build one; says which.
+
+    Args:
+        bundle: may have a folder `gallery`.
+        data: with `references/`.
+        products: that the gallery must have.
+    """
+    own, here = bundle.folder / "gallery", data / "gallery"
+    if own.is_dir():
+        shutil.copytree(own, here)  # a gallery that is open gets files of SQLite's beside it
+        try:
+            stored = open_gallery(
+                here, embedding_sha256=bundle.embedding_sha256, bundle=bundle.title
+            )
+            lacks, size = products - set(stored.products), len(stored.products)
+            stored.close()
+            why = f"it lacks {len(lacks)} of the demo's {len(products)} products" if lacks else ""
+        except GalleryError as e:
+            why = e.what
+        if not why:
+            say(f"gallery: {own}, shipped with the bundle, {size} products")
+            return
+        say(f"gallery: {own} is not used: {why}")
+        shutil.rmtree(here)
+    say("gallery: built from the products' reference pictures")
     robollm(
-        *("gallery", "build", "--images", str(data / "references"), "--out", str(data / "gallery")),
-        *("--bundle", str(bundle), "--allow-untrained"),
+        *("gallery", "build", "--images", str(data / "references"), "--out", str(here)),
+        *("--bundle", str(bundle.folder), *untrained("--allow-untrained", bundle)),
+        quiet=True,
     )
-    truth = json.loads((data / "truth.json").read_text())
-    return bundle, data, len(truth["picks"])
+
+
+def untrained(word: str, bundle: Bundle) -> list[str]:
+    """A word for a command line that allows random weights, and only for these."""
+    return [] if bundle.trained else [word]
+
+
+def prepare(out: Path, name: str, picks: int, folders: Sequence[Path] | None = None) -> Station:
+    """Choose the bundle and make bag, manifest and gallery; see `choose_bundle`."""
+    data = out / "data"
+    for folder in (data, out / "report"):
+        shutil.rmtree(folder, ignore_errors=True)
+    for old in (*out.glob("pick-*.png"), *out.glob("contact-sheet.png")):
+        old.unlink()
+    bundle = choose_bundle(name, out, folders)
+    say(f"bundle: {bundle.title}, {bundle.folder}")
+    robollm("demo-data", "--out", str(data), "--picks", str(picks))
+    products = set(json.loads((data / "manifest.json").read_text())["products"])
+    take_gallery(bundle, data, products)
+    return Station(bundle, data, json.loads((data / "truth.json").read_text()))
 
 
 def free_domain() -> int:
@@ -70,42 +159,44 @@ def stop(process: subprocess.Popen[Any]) -> int:
         return process.wait()
 
 
-def main() -> int:
-    """Run; 0 if every pick got exactly one verdict and every process ended cleanly."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=ROOT / "demo_out", help="folder to write")
-    args = parser.parse_args()
-    out: Path = args.out.resolve()
-    out.mkdir(parents=True, exist_ok=True)
-    bundle, data, picks = prepare(out)
+def play(station: Station, out: Path) -> dict[str, int]:
+    """Start monitor, nodes and player, and wait for the last verdict.
+
+    Returns:
+        Exit code of each process that failed.
+    """
     os.environ["ROS_LOG_DIR"] = str(out / "log")
     os.environ["ROS_DOMAIN_ID"] = str(free_domain())
-    ns = ["-r", "__ns:=/robollm"]
+    ns, picks = ["-r", "__ns:=/robollm"], len(station.truth["picks"])
     log = (out / "perception.log").open("wb")
     monitor = subprocess.Popen(
         [
-            *(str(BIN / "verdict_monitor"), "--out", str(out), "--picks", str(picks)),
-            *("--timeout", "90", "--ros-args", *ns),
+            *(str(BIN / "verdict_monitor"), "--out", str(out), "--picks", str(picks), "--brief"),
+            *("--timeout", str(60 + 3 * picks), "--ros-args", *ns),
         ],
         stdout=subprocess.PIPE,
         text=True,
     )
     nodes = subprocess.Popen(
         [
-            *(str(BIN / "perception"), "--ros-args", *ns),
-            *("--params-file", str(ROOT / "config" / "demo.yaml")),
-            *("-p", f"bundle:={bundle}", "-p", f"manifest:={data / 'manifest.json'}"),
+            *(str(BIN / "perception"), "--ros-args", *ns, "--params-file", str(PARAMETERS)),
+            *("-p", f"bundle:={station.bundle.folder}"),
+            *("-p", f"manifest:={station.data / 'manifest.json'}"),
+            *(w for word in untrained("allow_untrained:=true", station.bundle)
+              for w in ("-p", word)),
         ],
         stdout=log,
         stderr=subprocess.STDOUT,
-    )
+    )  # fmt: skip
     assert monitor.stdout is not None
     player, start = None, time.monotonic()
     for line in monitor.stdout:  # ends when the monitor does: it has a time limit of its own
         if player is None and line.strip() == "ready":
-            say(f"nodes are up; playing {data / 'bag'}: {picks} picks, in real time")
+            say(f"nodes are up; playing {station.data / 'bag'}: {picks} picks, in real time")
             start = time.monotonic()
-            player = subprocess.Popen([str(BIN / "bag_player"), str(data / "bag")], stdout=log)
+            player = subprocess.Popen(
+                [str(BIN / "bag_player"), str(station.data / "bag")], stdout=log
+            )
         else:
             say(line.rstrip())
     say(f"{time.monotonic() - start:.1f} s from the player's start to the last verdict")
@@ -115,13 +206,70 @@ def main() -> int:
         "perception": stop(nodes),
     }
     log.close()
-    bad = {name: code for name, code in codes.items() if code}
-    if bad:
-        say(f"FAILED, exit codes {bad}; the nodes' log is {out / 'perception.log'}")
+    return {name: code for name, code in codes.items() if code}
+
+
+def evaluate(station: Station, out: Path) -> Path:
+    """Ask the same bundle about the same bag without ROS; returns the page with the figures."""
+    bundle, data = station.bundle, station.data
+    robollm(
+        *("eval", "bag", str(data / "bag"), "--truth", str(data / "truth.json")),
+        *("--bundle", str(bundle.folder), *untrained("--allow-untrained", bundle)),
+        *("--manifest", str(data / "manifest.json"), "--params-file", str(PARAMETERS)),
+        *("--out", str(out / "report"), "--workers", "1"),
+        quiet=True,
+    )
+    return out / "report" / "report.html"
+
+
+def show(station: Station, out: Path) -> None:
+    """Evaluate; then print table and sum, and write them and the contact sheet."""
+    trained = station.bundle.trained
+    say("evaluating the same recording, without ROS")
+    page = evaluate(station, out)
+    picks = told(json.loads((out / "report.json").read_text()), station.truth)
+    text = f"bundle {station.bundle.title}\n\n{table(picks)}\n\n{summary(picks)}"
+    if not trained:
+        text += "\nThe weights are random (UNTRAINED): this shows the chain, not its accuracy."
+    (out / "picks.md").write_text(f"{text}\n", encoding="utf-8")
+    pictures = [out / f"{p.name}.png" for p in picks]
+    sheet = contact_sheet(picks, pictures, f"bundle {station.bundle.title}", trained)
+    say(f"\n{text}\n")
+    say(f"report:   {page}, figures of this recording with intervals")
+    say(f"pictures: {sheet}, and one per pick, {out}/pick-*.png")
+    say(f"more:     {out / 'picks.md'}, this table; {out / 'report.md'}, times of each stage; "
+        f"{out / 'perception.log'}, the nodes' log")  # fmt: skip
+
+
+def main(argv: Sequence[str] | None = None, folders: Sequence[Path] | None = None) -> int:
+    """Run; 0 if every pick got exactly one verdict and every process ended cleanly.
+
+    Args:
+        argv: the command line without the program's name; None: this process' own.
+        folders: where shipped bundles are looked for; None: where they are.
+    """
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, default=ROOT / "demo_out", help="folder to write")
+    parser.add_argument("--bundle", default="", help="folder or name; default: the shipped one")
+    parser.add_argument("--picks", type=int, default=20, help="how many; 20 are two totes")
+    args = parser.parse_args(argv)
+    out: Path = args.out.resolve()
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        station = prepare(out, args.bundle, args.picks, folders)
+        bad = play(station, out)
+        if bad:
+            say(f"FAILED, exit codes {bad}; the nodes' log is {out / 'perception.log'}")
+            return 1
+        show(station, out)
+    except RobollmError as e:
+        say(f"error: {e}")
         return 1
-    say(f"\npictures, one per pick: {out}/pick-*.png")
-    say(f"report: {out / 'report.md'} and report.json; nodes' log: {out / 'perception.log'}")
-    say("The weights are random (UNTRAINED): this shows the chain, not its accuracy.")
+    except subprocess.CalledProcessError as e:  # it has said why
+        say(f"FAILED: {' '.join(e.cmd[1:])}")
+        return 1
     return 0
 
 

@@ -19,6 +19,7 @@ VERBS = {
     "export": "turn training runs into the bundle that the nodes run",
     "gallery": "build a product gallery, change it, ask it",
     "generate": "write config and docs from the settings in the code",
+    "predict": "say what is on pictures of your own: instances, products, defects",
     "segment": "find the instances of one image",
     "sim": "simulate totes, picks and defects; make and audit datasets",
     "sketch-bundle": "write a small bundle with random weights, for tests",

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
 
 from robollm.core.config import Option, from_mapping, options
+from robollm.core.errors import ConfigError
+
+_BOX = re.compile(r"\d+,\d+,\d+,\d+")
 
 C = TypeVar("C")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -65,3 +69,16 @@ def take(kind: type[C], values: dict[str, Any]) -> C:
         ConfigError: if a value is refused.
     """
     return from_mapping(kind, {o.name: values[o.name] for o in options(kind) if o.name in values})
+
+
+def read_box(text: str) -> tuple[float, float, float, float]:
+    """The value of a `--box X,Y,W,H` as (x1, y1, x2, y2), px.
+
+    Raises:
+        ConfigError: if it can't be understood.
+    """
+    plain = text.replace(" ", "")
+    if not _BOX.fullmatch(plain):
+        raise ConfigError(f"--box is {text!r}, want X,Y,W,H in px", fix="such as 310,120,200,180")
+    x, y, w, h = map(int, plain.split(","))
+    return x, y, x + w, y + h

@@ -19,22 +19,17 @@ from robollm.core.settings import RuntimeConfig, SegmentationConfig
 def command(image: Path, draw: Path | None, **settings: Any) -> None:
     """Segment one image."""
     import cv2
-    import numpy as np
 
     from robollm.core.errors import FrameError
-    from robollm.core.frame import Frame
     from robollm.core.masks import encode_rle
     from robollm.runtime import overlay
     from robollm.runtime.perceiver import Perceiver
+    from robollm.runtime.predict_files import read_frame
     from robollm.runtime.timing import Laps
 
-    raw = image.read_bytes() if image.is_file() else b""
-    pixels = cv2.imdecode(np.frombuffer(raw, np.uint8), cv2.IMREAD_COLOR) if raw else None
-    if pixels is None:
-        raise FrameError(f"{image} is not a readable image", fix="give a JPEG or PNG file")
+    frame = read_frame(image, max_side=settings["max_image_side"])
     perceiver = Perceiver(take(RuntimeConfig, settings))
     config, laps = take(SegmentationConfig, settings), Laps()
-    frame = Frame(np.asarray(pixels, np.uint8), "bgr", stamp_ns=1)
     found = perceiver.segment(
         frame,
         score_min=None if config.score_min < 0 else config.score_min,

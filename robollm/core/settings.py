@@ -12,7 +12,11 @@ from robollm.core.errors import ConfigError
 class RuntimeConfig:
     """Which models run, and where."""
 
-    bundle: str = option("", "folder of the model bundle (holds bundle.json)")
+    bundle: str = option(
+        "",
+        "folder of the model bundle (holds bundle.json), or the name of one that robollm ships; "
+        "empty: the shipped one, tote-small",
+    )
     provider: str = option(
         "cpu",
         "where the models run; one that is not active is an error, there is no fallback",

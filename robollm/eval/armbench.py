@@ -11,6 +11,7 @@ from typing import Any
 from robollm.core.errors import ConfigError, EvalError
 from robollm.core.fuse import OUR_NAMES
 from robollm.core.settings import RuntimeConfig
+from robollm.data.armbench_identification import split_products
 from robollm.data.problems import Problems
 from robollm.eval import predictors
 from robollm.eval.predictors import BASELINES, N3, Predictor
@@ -46,11 +47,10 @@ class Order:
         views: see `identification.jobs`; empty: those that the bundle joins, else `N3`.
         identification_crop: the same, `crop`; empty: as the bundle was trained, else "image".
         defect_crop: see `defects.jobs`; empty: as the bundle was trained, else "box".
-        references: "all", "manifests" (of the picks' containers), or empty: all, but with a limit
-            those of the containers.
+        references: "all", "manifests" (of the picks' containers), "split" (of these and of the
+            split's products), or empty: all, but with a limit those of the containers.
         gallery: made with the same bundle; None: references are embedded into the run folder.
-        frames_per_second: see `videos.jobs`.
-        frames_per_video: the same.
+        frames_per_second, frames_per_video: see `videos.jobs`.
         seed: of `chance` and of baselines.
         workers: processes.
         ray: see `runner.predict`.
@@ -287,10 +287,11 @@ def _references(
     picks = [job for s in streams for job in s.jobs if isinstance(job, identification.PickJob)]
     if not picks or order.gallery:
         return []
-    wanted = None
-    if order.references == "manifests":
-        wanted = {product for job in picks for product in (*job.manifest, job.truth)}
-    return references.pictures(found.tasks["identification"], wanted, problems)
+    folder = found.tasks["identification"]
+    wanted = {product for job in picks for product in (*job.manifest, job.truth)}
+    if order.references == "split":
+        wanted |= {*split_products(folder, Problems()).products[order.split]}
+    return references.pictures(folder, None if order.references == "all" else wanted, problems)
 
 
 def _build(

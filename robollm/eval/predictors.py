@@ -146,11 +146,10 @@ class BundlePredictor:
         self.classes = classes_of(bundle.instance_labels, bundle.metrics)
         self.made_with = MadeWith(bundle.embedding_sha256, bundle.title)
         self.dim = bundle.embedding_dim
-        self._labels = bundle.instance_labels
 
     def about(self) -> Json:
         """See `Predictor`."""
-        bundle, config = self.perceiver.bundle, self.perceiver.config
+        bundle = self.perceiver.bundle
         return {
             "name": self.name,
             "bundle": str(bundle.folder),
@@ -160,17 +159,19 @@ class BundlePredictor:
             "trained": bundle.trained,
             "trained_on": dict(bundle.provenance.get("trained_on", {})),
             "precision": self.perceiver.precision,
-            "provider": config.provider,
+            "provider": self.perceiver.config.provider,
             "classes": self.classes,
             "fused_views": list(self.perceiver.fused_views),
+            "defect_thresholds": dict(bundle.thresholds.defects),
         }
 
     def segment(self, frame: Frame, truth: Sequence[Json], laps: Laps) -> list[Json]:
         """See `Predictor`."""
         found = self.perceiver.segment(frame, score_min=0.0, max_instances=MOST, laps=laps)
+        names = self.perceiver.bundle.instance_labels
         with laps.stage("encode"):
             return [
-                instance(self._labels[label], box, window_rle(mask, found.hw), score)
+                instance(names[label], box, window_rle(mask, found.hw), score)
                 for label, box, mask, score in zip(
                     found.labels.tolist(), found.boxes, found.masks, found.scores.tolist(),
                     strict=True,
@@ -192,7 +193,7 @@ class BundlePredictor:
 
     def reference(self, region: Region, product: str) -> Vector:
         """See `Predictor`."""
-        return np.asarray(self.perceiver.embed([region])[0], np.float32)
+        return np.asarray(self.perceiver.embed_references([region.frame])[0], np.float32)
 
     def inspect(self, region: Region, truth: str, laps: Laps) -> dict[str, float]:
         """See `Predictor`."""
@@ -263,17 +264,16 @@ class Chance:
     def segment(self, frame: Frame, truth: Sequence[Json], laps: Laps) -> list[Json]:
         """See `Predictor`: 1 to 20 rectangles anywhere, of any score."""
         rng = _rng(self._digest(Region(frame)))
-        h, w = frame.hw
         out = []
         for _ in range(int(rng.integers(1, 21))):
-            x1, x2 = np.sort(rng.integers(0, w + 1, 2)).tolist()
-            y1, y2 = np.sort(rng.integers(0, h + 1, 2)).tolist()
+            x1, x2 = np.sort(rng.integers(0, frame.hw[1] + 1, 2)).tolist()
+            y1, y2 = np.sort(rng.integers(0, frame.hw[0] + 1, 2)).tolist()
             if x1 == x2 or y1 == y2:
                 continue
             mask = MaskWindow(x1, y1, np.ones((y2 - y1, x2 - x1), np.bool_))
             category = ("tote", "object")[int(rng.integers(2))]
-            score = float(rng.random())
-            out.append(instance(category, (x1, y1, x2, y2), window_rle(mask, frame.hw), score))
+            rle = window_rle(mask, frame.hw)
+            out.append(instance(category, (x1, y1, x2, y2), rle, float(rng.random())))
         return sorted(out, key=lambda one: -one["score"])
 
     def embed(self, views: Mapping[str, Region], truth: str, laps: Laps) -> dict[str, Vector]:

@@ -24,6 +24,7 @@ from robollm.core.settings import (
 )
 from robollm.eval.records import Json
 from robollm.gallery.store import read_card
+from robollm.runtime.default_bundle import find_bundle
 
 C = TypeVar("C")
 _KINDS = (
@@ -75,7 +76,9 @@ class StationSettings:
         """The same for one of several processes, see the function of this name."""
         named = self.identification
         named = dataclasses.replace(
-            named, gallery=_whole(named.gallery), manifest=_whole(named.manifest)
+            named,
+            gallery=_whole("gallery", named.gallery),
+            manifest=_whole("manifest", named.manifest),
         )
         return dataclasses.replace(self, runtime=of_a_worker(self.runtime), identification=named)
 
@@ -113,7 +116,7 @@ def station_settings(
     values.update(given)
     for name in _PLACES:  # processes that work elsewhere have another current folder
         if isinstance(values.get(name), str) and values[name]:
-            values[name] = str(Path(values[name]).absolute())
+            values[name] = _whole(name, values[name])
     known = {o.name for kind in _KINDS for o in options(kind)}
     for name in list(values):
         if name in _STANDARD or name.startswith(_STANDARD_GROUPS):
@@ -164,8 +167,11 @@ def of_a_worker(config: RuntimeConfig) -> RuntimeConfig:
     Args:
         config: of the process that starts it.
     """
-    return dataclasses.replace(config, threads=1, bundle=_whole(config.bundle))
+    return dataclasses.replace(config, threads=1, bundle=_whole("bundle", config.bundle))
 
 
-def _whole(path: str) -> str:
-    return str(Path(path).absolute()) if path else ""
+def _whole(name: str, value: str) -> str:
+    """The whole path of one of `_PLACES`; nothing stays nothing (the default of that setting)."""
+    if not value:
+        return ""
+    return str((find_bundle(value) if name == "bundle" else Path(value)).absolute())

@@ -85,9 +85,20 @@ def intervals(
         ConfigError: for draws or a level out of range.
     """
     _check(draws, level)
-    units = len(tally.units)
+    return _with_limits(tally, *_drawn(tally, draws, seed), level)
+
+
+def _drawn(tally: Tally, draws: int, seed: int) -> tuple[dict[str, float], Vector]:
+    """All figures, and (draws, figures) of the resamples."""
     values = tally.figures()
-    drawn = _table([tally.figures(c) for c in _resamples(units, draws, seed)], values)
+    rows = [tally.figures(c) for c in _resamples(len(tally.units), draws, seed)]
+    return values, _table(rows, values)
+
+
+def _with_limits(
+    tally: Tally, values: dict[str, float], drawn: Vector, level: float
+) -> dict[str, Interval]:
+    units = len(tally.units)
     out = {}
     for (name, value), column in zip(values.items(), drawn.T, strict=True):
         share = tally.share(name)
@@ -154,6 +165,51 @@ def paired(
             if p > 1 - level:
                 low, high = min(low, 0.0), max(high, 0.0)
         out[name] = Difference(of_a[name], of_b[name], delta, low, high, p)
+    return out
+
+
+def independent(
+    a: Tally, b: Tally, *, draws: int = 1000, level: float = 0.95, seed: int = 0
+) -> dict[str, Difference]:
+    """Differences of the figures that two tallies of other units share, as of two test sets.
+
+    Each is resampled by itself. Limits are percentiles of the draws' differences. Where a figure
+    is exactly 0 or 1 in either, its resamples don't move, so there the limits are widened to those
+    that the two intervals give (Zou and Donner, 2008: squares of the distances to the limits add
+    up). p is the bootstrap's alone, as of `paired`.
+
+    Args:
+        a: the first.
+        b: the second.
+        draws: resamples of each.
+        level: that the limits hold, two-sided.
+        seed: of the draws; the second's are others.
+
+    Returns:
+        name -> difference, b - a, in the first one's order.
+
+    Raises:
+        ConfigError: for draws or a level out of range.
+    """
+    _check(draws, level)
+    (of_a, drawn_a), (of_b, drawn_b) = _drawn(a, draws, seed), _drawn(b, draws, seed + 1)
+    alone_a, alone_b = (
+        _with_limits(a, of_a, drawn_a, level), _with_limits(b, of_b, drawn_b, level)
+    )  # fmt: skip
+    place_a, place_b = list(of_a), list(of_b)
+    out = {}
+    for name in (n for n in of_a if n in of_b):
+        one, two = alone_a[name], alone_b[name]
+        delta = two.value - one.value
+        column = drawn_b[:, place_b.index(name)] - drawn_a[:, place_a.index(name)]
+        low, high = _percentiles(column, delta, min(len(a.units), len(b.units)), level)
+        if any(min(abs(i.value), abs(1 - i.value)) < _ROUNDING for i in (one, two)):
+            below = math.hypot(two.value - two.low, one.high - one.value)
+            above = math.hypot(two.high - two.value, one.value - one.low)
+            low, high = _wider((low, high), (delta - below, delta + above))
+        there = column[~np.isnan(column)]
+        p = 1.0 if math.isnan(low) or not len(there) else _p(there)
+        out[name] = Difference(one.value, two.value, delta, low, high, p)
     return out
 
 

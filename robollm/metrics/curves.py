@@ -131,6 +131,22 @@ class Ranking:
         points = int(np.count_nonzero(fp / fp[-1] <= fpr + _SAME))
         return float(tp[points - 1] / tp[-1]) if points else 0.0
 
+    def rejected_at(self, false_reject: float, weights: Vector | None = None) -> float:
+        """The best share of negatives below a threshold that rejects at most so many positives.
+
+        Args:
+            false_reject: share of positives below the threshold, at most.
+            weights: (N,) >= 0; None: 1 each.
+
+        Returns:
+            nan without positives, or without negatives; 0: no threshold keeps enough positives.
+        """
+        tp, fp = self.called(weights)
+        if not len(tp) or not tp[-1] or not fp[-1]:
+            return NAN
+        enough = (1 - tp / tp[-1] <= false_reject + _SAME) & np.isfinite(self.thresholds)
+        return float(1 - fp[enough.argmax()] / fp[-1]) if enough.any() else 0.0
+
 
 def thinned(x: Vector, y: Vector, most: int = 400) -> tuple[Vector, Vector]:
     """A curve with fewer points, for a picture: corners only, then evenly along its length.

@@ -21,6 +21,7 @@ from robollm.metrics.average_precision import (
 from robollm.metrics.overlap import ImageResult, Overlap, Truth, Wanted
 
 __all__ = [
+    "FULL",
     "GROUPS",
     "KINDS",
     "PROTOCOLS",
@@ -34,6 +35,8 @@ __all__ = [
 KINDS = ("mask", "box")
 GROUPS = (5, 12, 25)
 """Upper ends of the groups of images by their number of objects, after the thesis' figure 8.5."""
+FULL = (13,)
+"""Lower end of one more group of `robollm eval`, which lies across the others."""
 _LEVELS = {"": list(range(10)), "50": [0], "75": [5]}
 
 
@@ -89,6 +92,7 @@ class InstanceTally:
         kinds: of "mask" and "box".
         groups: upper ends of groups of images by their number of objects; (5, 12): 1-5, 6-12,
             13+.
+        full: lower ends of groups that lie across those, if there are groups; (13,): 13+.
         max_detections: per image and class, the best ones.
 
     Attributes:
@@ -106,6 +110,7 @@ class InstanceTally:
         kinds: Sequence[str] = KINDS,
         groups: Sequence[int] = GROUPS,
         *,
+        full: Sequence[int] = (),
         max_detections: int = 100,
     ) -> None:
         check_settings(kinds, groups, max_detections)
@@ -129,7 +134,7 @@ class InstanceTally:
                 rows.append(overlaps[one.kind].matched(one, max_detections))
         self.units: tuple[str, ...] = tuple(keys)
         inside = {
-            label: [low <= n <= high for n in objects] for label, low, high in _ranges(groups)
+            label: [low <= n <= high for n in objects] for label, low, high in _ranges(groups, full)
         }
         self._rankings: dict[Wanted, Ranking] = {}
         self._groups: dict[str, dict[Wanted, Ranking]] = {label: {} for label in inside}
@@ -234,13 +239,14 @@ def check_settings(kinds: Sequence[str], groups: Sequence[int], max_detections: 
         raise ConfigError(f"groups are {tuple(groups)}, want rising numbers from 1")
 
 
-def _ranges(groups: Sequence[int]) -> list[tuple[str, int, float]]:
+def _ranges(groups: Sequence[int], full: Sequence[int]) -> list[tuple[str, int, float]]:
     """Label, lowest and highest number of objects of each group."""
     if not groups:
         return []
+    rest = [(f"{low}+", low, float("inf")) for low in full if low != groups[-1] + 1]
     lows = [1, *(g + 1 for g in groups)]
     named = [(f"{a}-{b}", a, float(b)) for a, b in zip(lows, groups, strict=False)]
-    return [*named, (f"{lows[-1]}+", lows[-1], float("inf"))]
+    return [*named, (f"{lows[-1]}+", lows[-1], float("inf")), *rest]
 
 
 def _classes(protocol: Protocol) -> list[tuple[frozenset[str], frozenset[int], frozenset[str]]]:

@@ -20,13 +20,17 @@ from robollm.metrics.ranks import PickRanks
 from robollm.metrics.tally import Vector
 
 RATES = (0.01, 0.05, 0.1)
+FALSE_REJECT = 0.05
 
 
 class OpenSetTally:
-    """`false_reject_at_fa0.01`, `0.05`, `0.1` and `auroc` as a `Tally`; the unit is the product.
+    """False reject at false accept and the other way round as a `Tally`; the unit is the product.
 
     `false_reject_at_faX`: the least share of known cases that are rejected, of the thresholds at
-    which at most a share X of strange ones is accepted. `auroc`: of the best cosine, known against
+    which at most a share X of strange ones is accepted; X is 0.01, 0.05, 0.1.
+    `unknown_rejected_at_fr0.05`: the largest share of strange cases whose best cosine is below a
+    threshold, of those thresholds that at most 5 % of known ones are below, whichever product
+    their best is of. `auroc`: of the best cosine, known against
     strange, whichever product it is of: the chance that a known case scores more than a strange
     one, equal ones count 1/2.
 
@@ -79,6 +83,8 @@ class OpenSetTally:
             f"false_reject_at_fa{rate:g}{self._suffix}": 1 - self._accepted.recall_at(rate, each)
             for rate in RATES
         }
+        rejected = self._best.rejected_at(FALSE_REJECT, each)
+        out[f"unknown_rejected_at_fr{FALSE_REJECT:g}{self._suffix}"] = rejected
         return {**out, f"auroc{self._suffix}": self._best.auc(each)}
 
     def share(self, name: str) -> tuple[None, Vector]:

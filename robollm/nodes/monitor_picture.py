@@ -54,7 +54,8 @@ def compose(
     height = left.shape[0]
     panels = [left]
     if right:
-        column = np.vstack([_fit(p, height // len(right)) for p in right])
+        # A single view is no larger than one of two: pictures of picks are of one size.
+        column = np.vstack([_fit(p, height // max(2, len(right))) for p in right])
         panels.append(_pad(column, height))
     row = np.hstack(panels)
     colour = {NOMINAL: overlay.GOOD, UNINSPECTED: overlay.DOUBT}.get(verdict[0], overlay.BAD)

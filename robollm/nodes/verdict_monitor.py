@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import argparse
 import functools
-import json
 import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,41 +25,17 @@ from vision_msgs.msg import Detection2D, Detection2DArray
 
 from robollm.core.errors import FrameError, RobollmError
 from robollm.core.settings import NodeConfig, PickConfig, view_topics
-from robollm.nodes import messages, monitor_picture, qos
+from robollm.nodes import messages, monitor_picture, monitor_report, qos
 from robollm.nodes.images import STEADY, ImageSource
+from robollm.nodes.monitor_report import Row
 from robollm.runtime.arrival import Arrival
 from robollm.runtime.memory import keep_large_buffers
 
 KEPT = 24  # messages of each kind that wait to be joined
 LINGER_S = 1.0  # after the last verdict
-JOIN_S = 1.0  # longest wait for the other messages about a pick, once its verdict is there
+NAME_S = 5.0  # longest wait for a pick's identification, once its verdict is there
+JOIN_S = 1.0  # the same, for what the nodes' diagnostics tell of the pick
 NODES = ("defect_node", "identification_node")
-
-
-@dataclass(slots=True)
-class Row:
-    """All that was heard about one pick.
-
-    Attributes:
-        pick_id: the controller's id.
-        verdict: the decision, or empty until it comes.
-        score: its decision score.
-        views: evidence of each judged view: name -> ranked (class, probability).
-        product: first hypothesis of `pick_identifications`.
-        probability: its score.
-        latency_ms: from the arrival of its last judged view (none: of the pick) to the
-            verdict's, both in this process; a view that never came makes it the time limit.
-        stages_ms: node -> stage -> ms, from /diagnostics.
-    """
-
-    pick_id: str
-    verdict: str = ""
-    score: float = 0.0
-    views: dict[str, list[tuple[str, float]]] = field(default_factory=dict)
-    product: str = ""
-    probability: float = 0.0
-    latency_ms: float = float("nan")
-    stages_ms: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 class _Recent(dict[Any, Any]):
@@ -154,8 +128,9 @@ class VerdictMonitor(Node):
             self._evidence.setdefault(pick_id, {})[view] = d
 
     def _take_name(self, msg: Detection2DArray) -> None:
+        now = time.monotonic()
         for d in msg.detections:
-            self._named[d.id] = d
+            self._named[d.id] = (d, now)
 
     def _take_verdict(self, msg: Detection2DArray) -> None:
         now = time.monotonic()
@@ -188,8 +163,9 @@ class VerdictMonitor(Node):
 
     def _join(self) -> None:
         for pick_id, (row, verdict, since) in list(self._rows.items()):
-            told = pick_id in self._named and all((n, pick_id) in self._stages for n in NODES)
-            if told or time.monotonic() - since > JOIN_S:
+            waited = time.monotonic() - since
+            told = all((n, pick_id) in self._stages for n in NODES) or waited > JOIN_S
+            if (pick_id in self._named and told) or waited > NAME_S:
                 del self._rows[pick_id]
                 self._done.add(pick_id)
                 self._emit(row, verdict, since)
@@ -205,11 +181,13 @@ class VerdictMonitor(Node):
             for view, d in evidence.items()
         ]
         known = [t for t in [*came, self._came_s.get(row.pick_id)] if t is not None]
-        row.latency_ms = 1e3 * (since - max(known)) if known else float("nan")
-        named = self._named.get(row.pick_id)
-        if named is not None:
+        start = max(known, default=float("nan"))
+        row.latency_ms = 1e3 * (since - start)
+        if row.pick_id in self._named:
+            named, named_s = self._named[row.pick_id]
             row.product = named.results[0].hypothesis.class_id
             row.probability = named.results[0].hypothesis.score
+            row.event_ms = 1e3 * (max(since, named_s) - start)
         row.stages_ms = {
             n: self._stages[(n, row.pick_id)] for n in NODES if (n, row.pick_id) in self._stages
         }
@@ -246,32 +224,14 @@ def _decoded(arrival: Arrival | None) -> Any:
         return None
 
 
-def table(rows: Sequence[Row], expected: int) -> str:
-    """The rows as a Markdown table: what was decided, how long each stage took."""
-    stages = ("decode", "preprocess", "backbone", "heads", "search", "publish")
-    out = [
-        "| pick | verdict | score | views | product | p | verdict after last view, ms "
-        "| per stage, ms (defects; identification) |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for r in rows:
-        times = "; ".join(
-            ", ".join(f"{s} {r.stages_ms[n][s]:.1f}" for s in stages if s in r.stages_ms[n])
-            for n in NODES
-            if n in r.stages_ms
-        )
-        out.append(
-            f"| {r.pick_id} | {r.verdict} | {r.score:.2f} | {len(r.views)} of {expected} "
-            f"| {r.product or '-'} | {r.probability:.2f} | {r.latency_ms:.0f} | {times} |"
-        )
-    return "\n".join(out)
-
-
 def _parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(prog="verdict_monitor", description=__doc__)
     p.add_argument("--out", type=Path, default=Path("verdicts"), help="folder for the pictures")
     p.add_argument("--picks", type=int, default=0, help="end after this many verdicts; 0: never")
     p.add_argument("--timeout", type=float, default=60.0, help="give up after this long, s")
+    p.add_argument(
+        "--brief", action="store_true", help="a line per pick only; the table is in report.md"
+    )
     p.add_argument(
         "--views", nargs="*", default=list(PickConfig().views), help="as the parameter `views`"
     )
@@ -298,7 +258,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         drawn.append(pool.submit(draw, file, picture))
         print(
             f"{row.pick_id}: {row.verdict} {row.score:.2f} on {len(row.views)} views, "
-            f"{row.product} {row.probability:.2f}, {row.latency_ms:.0f} ms",
+            f"{row.product or 'not identified'} {row.probability:.2f}, {row.event_ms:.0f} ms",
             flush=True,
         )
 
@@ -327,12 +287,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     for future in drawn:
         future.result()  # a picture that failed must not pass unnoticed
     rows.sort(key=lambda r: r.pick_id)
-    text = table(rows, len(view_topics(PickConfig(views=tuple(args.views)))))
-    print("\n" + text)
-    mark = "" if node.trained else " UNTRAINED: random weights, results mean nothing."
-    (args.out / "report.md").write_text(f"Bundle {node.bundle}.{mark}\n\n{text}\n")
-    card = {"bundle": node.bundle, "trained": node.trained, "picks": [asdict(r) for r in rows]}
-    (args.out / "report.json").write_text(json.dumps(card, indent=1))
+    expected = len(view_topics(PickConfig(views=tuple(args.views))))
+    text = monitor_report.table(rows, expected, NODES)
+    if not args.brief:
+        print("\n" + text)
+    monitor_report.write(
+        args.out, rows, text, bundle=node.bundle, trained=node.trained, expected=expected
+    )
     return 0 if len(rows) >= wanted and not node.repeated else 1
 
 

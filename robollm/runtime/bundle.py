@@ -25,6 +25,7 @@ from robollm.runtime.card import (
     read_three,
     read_thresholds,
     read_variants,
+    read_way,
 )
 
 __all__ = [
@@ -58,6 +59,7 @@ class Bundle:
         views: ARMBench's names of the views that `fusion` takes, in its order; empty: no fusion.
         tote: input geometry of tote images.
         crop: input geometry of crops and views.
+        reference_crop: one of `core.content.WAYS`: what is looked at of a reference picture.
         mean: per RGB channel, in units of [0, 1].
         std: per RGB channel, in units of [0, 1].
         patch: canvas px per cell of the backbone's map.
@@ -81,6 +83,7 @@ class Bundle:
     views: tuple[str, ...]
     tote: Canvas
     crop: Canvas
+    reference_crop: str
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     patch: int
@@ -147,7 +150,7 @@ def load_bundle(folder: Path, *, allow_untrained: bool = False) -> Bundle:
     if not card.is_file():
         raise ModelFileError(
             f"no model bundle at {str(folder)!r}: there is no bundle.json",
-            fix="set the parameter `bundle` to a bundle folder; "
+            fix="set `bundle` to a bundle folder or to the name of one that robollm ships; "
             "`robollm sketch-bundle --out sketch` writes one to try things out",
         )
     raw = card.read_bytes()
@@ -257,6 +260,7 @@ def _parse(folder: Path, data: Mapping[str, Any], sha256: str) -> Bundle:
         views=views,
         tote=read_canvas(geometry["tote"], patch, "tote"),
         crop=read_canvas(geometry["crop"], patch, "crop"),
+        reference_crop=read_way(geometry["crop"]),
         mean=read_three(geometry["mean"], "mean"),
         std=read_three(geometry["std"], "std"),
         patch=patch,

@@ -29,6 +29,9 @@ from robollm.runtime.naming import find
 from robollm.runtime.perceiver import Perceiver
 from robollm.runtime.pixels import Region
 
+AMONG_ALL = "; meant for a container: among all products more look alike"
+"""What thresholds need said of them where no container limits the answer."""
+
 
 @dataclass(frozen=True, slots=True)
 class FoundProduct:
@@ -166,7 +169,7 @@ def look_up(
         )
     compared = len(gallery.products) if allow is None else len(allow)
     if allow is None:
-        thresholds += "; meant for a container: among all products more look alike"
+        thresholds += AMONG_ALL
     return Lookup(answer, tuple(found), compared, farther, policy, thresholds)
 
 

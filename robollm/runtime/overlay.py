@@ -48,7 +48,7 @@ def draw_instances(
         image: (H, W, 3) uint8 BGR; not changed.
         labels: (H, W) uint16 label map, pixel = instance index + 1.
         boxes: (x1, y1, x2, y2) per instance, px.
-        texts: one per instance.
+        texts: one per instance; an empty one is not written.
 
     Returns:
         (H, W, 3) uint8 BGR.
@@ -68,7 +68,8 @@ def draw_instances(
     out[thick] = np.where(tint[thick].any(axis=1, keepdims=True), tint[thick], 255)
     scale = text_scale(out)
     for i, (x1, y1, _, _) in enumerate(boxes):
-        write(out, texts[i], (int(x1), int(y1)), colour(i), scale)
+        if texts[i]:
+            write(out, texts[i], (int(x1), int(y1)), colour(i), scale)
     return out
 
 

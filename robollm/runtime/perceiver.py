@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from robollm.core.content import content_box
 from robollm.core.decide import Identification, IdentificationPolicy
 from robollm.core.defects import Verdict, ViewEvidence
 from robollm.core.defects import fuse as fuse_views
@@ -19,6 +19,7 @@ from robollm.gallery.catalogue import Catalogue
 from robollm.runtime.backbone import SharedBackbone
 from robollm.runtime.bundle import Bundle, load_bundle
 from robollm.runtime.crops import CropFeatures
+from robollm.runtime.default_bundle import find_bundle
 from robollm.runtime.heads import Embedder, Inspector, Pooler
 from robollm.runtime.naming import Naming
 from robollm.runtime.pick_views import PickView, evidence_of, usable
@@ -55,7 +56,7 @@ class Perceiver:
 
     def __init__(self, config: RuntimeConfig) -> None:
         self.bundle: Bundle = load_bundle(
-            Path(config.bundle), allow_untrained=config.allow_untrained
+            find_bundle(config.bundle), allow_untrained=config.allow_untrained
         )
         self.config = config
         place = place_for(self.bundle, config)
@@ -136,18 +137,18 @@ class Perceiver:
         )
 
     def embed(self, regions: Sequence[Region], *, laps: Laps | None = None) -> NDArray[np.float32]:
-        """Embed N regions each for itself, as references are: (N, D) float32, unit length.
-
-        Raises:
-            FrameError: for a region outside its image, or an image that is too large.
-            InferenceError: if a model fails.
-        """
+        """Embed N regions, each for itself: (N, D) float32, unit length; raises as `inspect`."""
         if not regions:
             return np.zeros((0, self.bundle.embedding_dim), np.float32)
         laps = laps or Laps()
         features = self._features.of_crops(regions, laps, "identification")
         with laps.stage("heads"):
             return self._embedder.run(features)
+
+    def embed_references(self, frames: Sequence[Frame]) -> NDArray[np.float32]:
+        """As `embed`, of N reference pictures, cropped as the bundle wants it."""
+        cut = self.bundle.reference_crop == "content"
+        return self.embed([Region(f, content_box(f.pixels) if cut else None) for f in frames])
 
     def inspect(
         self, regions: Sequence[Region], *, laps: Laps | None = None

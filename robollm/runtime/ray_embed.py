@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from robollm.core.errors import ConfigError, FrameError, InferenceError, RobollmError
 from robollm.core.settings import RuntimeConfig
+from robollm.runtime.default_bundle import find_bundle
 from robollm.runtime.embed_files import READERS, LocalEmbedding, Seen, batch_of, in_order
 from robollm.runtime.perceiver import Perceiver
 from robollm.runtime.ray_cluster import cluster, need_answer, need_ray, places
@@ -58,7 +59,7 @@ class RayEmbedding:
         need_ray()
         need_answer(address)
         self._config = replace(
-            config, bundle=str(Path(config.bundle).absolute()), threads=config.threads or 1
+            config, bundle=str(find_bundle(config.bundle).absolute()), threads=config.threads or 1
         )
         self._sha256 = embedding_sha256
         self._images = str(images.absolute())

@@ -44,7 +44,7 @@ def loaded_by(*words):
     return set(done.stdout.split("MODULES\n")[1].split())
 
 
-@pytest.mark.parametrize("words", [["--help"], ["--version"], ["segment", "--help"]])
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["predict", "--help"]])
 def test_asking_for_help_loads_nothing_heavy(words):
     assert not loaded_by(*words) & HEAVY
 

@@ -54,11 +54,6 @@ def test_one_json_object_comes_out_and_scoring_again_gives_the_same_figures(data
     assert (out / "metrics.json").read_bytes() == written
 
 
-def test_a_bundle_has_to_be_given(data, tmp_path):
-    with pytest.raises(ConfigError, match="no bundle is given"):
-        told(armbench.command, data, "--out", tmp_path / "run")
-
-
 @pytest.mark.parametrize("text", ["Item", "Item=thing", "=object"])
 def test_a_category_is_told_by_name_and_kind(data, tmp_path, text):
     with pytest.raises(ConfigError, match="want NAME=tote or NAME=object"):

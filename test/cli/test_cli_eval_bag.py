@@ -12,7 +12,6 @@ from robollm.data import armbench_identification as picks
 from robollm.data.jpeg import encode
 
 WRONG = [
-    (("eval", "bag", "nowhere", "--out", "run"), "no bundle is given"),
     (("eval", "bag", "nowhere", "--out", "run", "--bundle", "B", "--attach"), "with --ros only"),
     (("eval", "bag", "b", "--out", "r", "--bundle", "B", "--ros", "--ray", "auto"), "--ray"),
     (("eval", "bag", "nowhere", "--out", "run", "--bundle", "B"), "no bag at nowhere"),

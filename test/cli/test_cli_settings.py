@@ -9,7 +9,7 @@ import click
 import pytest
 import yaml
 
-from robollm.cli import segment
+from robollm.cli import predict, segment
 from robollm.cli.gallery import add, build, calibrate, search
 from robollm.cli.generate import DOCS, YAML, render_docs, render_yaml
 from robollm.cli.main import VERBS, app
@@ -18,6 +18,7 @@ from robollm.core.config import from_mapping, options
 from robollm.core.errors import ConfigError
 from robollm.core.settings import (
     NODE_SETTINGS,
+    DefectConfig,
     IdentificationConfig,
     PickConfig,
     RuntimeConfig,
@@ -27,6 +28,10 @@ from robollm.core.settings import (
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = {
     "segment": (segment.command, (RuntimeConfig, SegmentationConfig)),
+    "predict": (
+        predict.command,
+        (RuntimeConfig, SegmentationConfig, IdentificationConfig, DefectConfig, PickConfig),
+    ),
     "gallery build": (build.command, (RuntimeConfig,)),
     "gallery add": (add.command, (RuntimeConfig,)),
     "gallery search": (search.command, (RuntimeConfig, IdentificationConfig)),
@@ -34,8 +39,12 @@ COMMANDS = {
 }
 NOT_ITS = {  # settings of a node that its command has no use for
     "segment": {"overlay"},  # it has --draw
+    "predict": {
+        "overlay", "gallery", "watch", "watch_period_s", "frame_history", "min_views",
+        "views", "view_rois", "view_timeout_s", "view_delay_s", "max_view_age_s",
+    },
     "gallery search": {"gallery", "watch", "watch_period_s", "frame_history"},
-}
+}  # fmt: skip
 PAIRS = [
     pytest.param(command, o, id=f"{name} {o.name}")
     for name, (command, kinds) in COMMANDS.items()

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from robollm.runtime.default_bundle import shipped_bundles, shipped_folders
+
 SHARED = ("launch", "config", "models")
 
 
@@ -60,6 +62,16 @@ def test_every_shared_file_is_installed(folder: str, installed: Path, root: Path
         kept = {p for p in kept if p.suffix == ".py"}
     assert kept
     assert {p for p in kept if not (installed / "share/robollm" / p).is_file()} == set()
+
+
+def test_an_installed_robollm_finds_the_bundles_that_were_installed_with_it(
+    installed: Path, root: Path
+) -> None:
+    [module] = installed.glob("lib/python3.*/site-packages/robollm/runtime/default_bundle.py")
+    models = installed / "share" / "robollm" / "models"
+    assert shipped_folders(module) == (models,)
+    kept = shipped_bundles([root / "models"])
+    assert shipped_bundles([models]) == {name: models / name for name in kept}
 
 
 def test_every_module_is_installed(installed: Path, root: Path) -> None:

@@ -14,6 +14,7 @@ from launched import describe, scripts
 
 from robollm.core.config import Option, options, problem
 from robollm.core.settings import NODE_SETTINGS
+from robollm.runtime.default_bundle import NAME, find_bundle, shipped_bundles
 
 pytestmark = pytest.mark.usefixtures("installed")
 
@@ -114,6 +115,28 @@ def test_a_tilde_is_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     [node, player] = describe(bundle="~/bundle", bag="~/bag").nodes
     assert overrides(node)["bundle"] == "/somebody/bundle"
     assert player.arguments[0] == "/somebody/bag"
+
+
+@pytest.mark.parametrize("bundle", ["tote-small", "./mine", "models/mine/"])
+def test_the_name_of_a_shipped_bundle_stays_a_name_and_a_path_stays_a_path(bundle: str) -> None:
+    [node] = describe(bundle=bundle).nodes
+    assert overrides(node) == {"bundle": bundle}
+
+
+def test_without_arguments_the_nodes_run_the_bundle_that_is_shipped() -> None:
+    [node] = describe().nodes
+    assert overrides(node) == {}
+    [file] = node.parameter_files
+    values = yaml.safe_load(file.read_text())["/**"]["ros__parameters"]
+    assert (values["bundle"], values["allow_untrained"]) == ("", False)
+    models = [launched.ROOT / "models"]
+    if NAME in shipped_bundles(models):  # a checkout may be without it
+        assert find_bundle(values["bundle"]) == models[0] / NAME
+
+
+def test_launch_file_and_document_name_the_default_bundle(arguments: dict[str, Any]) -> None:
+    assert NAME in arguments["bundle"].description
+    assert NAME in (launched.ROOT / "docs" / "launch.md").read_text()
 
 
 def test_no_views_are_written_as_ros_can_hold_them() -> None:

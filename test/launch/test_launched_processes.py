@@ -72,11 +72,13 @@ def test_every_pick_of_a_recording_gets_one_verdict(
 
 
 def test_another_namespace_hears_a_recording_that_is_remapped_as_documented(
-    processes: Processes, demo: DemoFiles, demo_station: Path
+    processes: Processes, untrained: Path, demo: DemoFiles, demo_station: Path
 ) -> None:
+    on_bag_time = untrained.with_name("on_bag_time.yaml")
+    on_bag_time.write_text(untrained.read_text() + "    use_sim_time: true\n")
     [perception] = describe(
         namespace="cell1",
-        params_file=str(ROOT / "config" / "demo.yaml"),
+        params_file=str(on_bag_time),
         bundle=str(demo_station / "bundle"),
         manifest=str(demo_station / "manifest.json"),
         image="/tote/image_raw",

@@ -110,8 +110,10 @@ def test_the_real_launch_brings_verdicts_and_ends_cleanly(
 ) -> None:
     from vision_msgs.msg import Detection2DArray
 
+    untrained = tmp_path / "untrained.yaml"
+    untrained.write_text("/**:\n  ros__parameters:\n    allow_untrained: true\n")
     arguments = {
-        "params_file": str(ROOT / "config" / "demo.yaml"),
+        "params_file": str(untrained),
         "bundle": str(demo_station / "bundle"),
         "manifest": str(demo_station / "manifest.json"),
         "bag": str(demo.bag),

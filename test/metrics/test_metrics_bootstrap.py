@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from robollm.core.errors import ConfigError, EvalError
-from robollm.metrics.bootstrap import Interval, intervals, paired
+from robollm.metrics.bootstrap import Interval, independent, intervals, paired
 from robollm.metrics.tally import worth
 
 
@@ -355,3 +355,35 @@ def test_only_figures_of_both_are_compared_and_too_few_units_tell_nothing():
     assert list(got) == ["mean", "half"]
     assert (got["mean"].delta, got["mean"].p) == (1, 1)
     assert math.isnan(got["mean"].low)
+
+
+def test_two_sets_differ_by_the_percentiles_of_a_plain_loop():
+    a, b = np.random.default_rng(1).normal(size=20), np.random.default_rng(2).normal(1, 1, size=30)
+    drawn = []
+    first, second = np.random.default_rng(5), np.random.default_rng(6)
+    for _ in range(200):
+        drawn.append(b[second.integers(30, size=30)].mean() - a[first.integers(20, size=20)].mean())
+    got = independent(Values(a), Values(b), draws=200, seed=5)["mean"]
+    assert got.delta == pytest.approx(b.mean() - a.mean())
+    assert (got.low, got.high) == pytest.approx(tuple(np.quantile(drawn, [0.025, 0.975])))
+    assert got.p == pytest.approx((2 * min(sum(d <= 0 for d in drawn), 100) + 1) / 201)
+
+
+def test_limits_of_a_difference_of_two_sets_hold_about_95_times_of_100():
+    rng, held = np.random.default_rng(8), 0
+    for _ in range(200):
+        a, b = (rng.random(60) < 0.8).astype(float), (rng.random(90) < 0.6).astype(float)
+        one = independent(Values(a), Values(b), draws=100, seed=int(rng.integers(10**6)))["mean"]
+        held += one.low <= -0.2 <= one.high
+    assert 180 <= held <= 199
+
+
+def test_two_perfect_sets_may_differ_by_what_their_own_limits_leave_open():
+    one, two = Values(np.ones(30), shares=("mean",)), Values(np.ones(10), shares=("mean",))
+    got = independent(one, two, draws=50)["mean"]
+    assert got.delta == 0
+    assert got.low == pytest.approx(0.025 ** (1 / 10) - 1)  # of 10 of 10
+    assert got.high == pytest.approx(1 - 0.025 ** (1 / 30))
+    few = independent(Values([1.0, 0.4]), Values(np.linspace(0, 1, 9)), draws=50)["mean"]
+    assert math.isnan(few.low)
+    assert few.p == 1

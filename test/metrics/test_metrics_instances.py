@@ -161,6 +161,10 @@ def test_groups_are_of_images_by_their_number_of_objects():
     assert tally.curve("one_mask_mAP50_1-2").mean() == pytest.approx(67 / 101)
     without = tally.figures(np.array([0, 1, 1, 1, 1]))
     assert without["one_mask_mAP50_1-2"] == pytest.approx(51 / 101)
+    across = InstanceTally(results[2:], ONE, ("mask",), (2, 6), full=(5, 7))
+    assert list(across.figures())[3:] == [f"one_mask_mAP50_{g}" for g in ("1-2", "3-6", "7+", "5+")]
+    assert across.figures()["one_mask_mAP50_5+"] == pytest.approx(59 / 101)  # recall 7/12
+    assert across.share("one_mask_mAP50_5+")[1].tolist() == [1, 1]
 
 
 def test_the_best_cut_is_where_all_images_together_have_the_best_f1():

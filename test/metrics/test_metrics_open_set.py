@@ -40,7 +40,8 @@ def test_the_figures_are_those_counted_by_hand():
         "false_reject_at_fa0.01_n1": 0.5,
         "false_reject_at_fa0.05_n1": 0.5,
         "false_reject_at_fa0.1_n1": 0.5,
-        # Best, known: .9 .8 .4 .7; strange: .5 .3 .2 .7.
+        # Best, known: .9 .8 .4 .7; strange: .5 .3 .2 .7. None of four known ones may be rejected.
+        "unknown_rejected_at_fr0.05_n1": 0.5,
         "auroc_n1": (4 + 4 + 2 + 3.5) / 16,
     }
     hits, cases = tally.share("auroc_n1")
@@ -48,7 +49,7 @@ def test_the_figures_are_those_counted_by_hand():
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_false_reject_equals_trying_every_threshold(seed):
+def test_both_rates_equal_trying_every_threshold(seed):
     right, wrong, products = drawn(seed)
     found = OpenSetTally(right, wrong, products).figures()
     for rate in (0.01, 0.05, 0.1):
@@ -58,6 +59,22 @@ def test_false_reject_equals_trying_every_threshold(seed):
     best = np.r_[np.maximum(right, wrong), wrong]
     want = oracle.roc_auc_score(known, np.where(np.isinf(best), -9, best))
     assert found["auroc"] == pytest.approx(want, abs=1e-12)
+    asked = np.maximum(right, wrong)
+    rejected = [
+        np.mean(wrong < t) for t in {*asked, *wrong} - {-np.inf} if np.mean(asked < t) <= 0.05
+    ]
+    assert found["unknown_rejected_at_fr0.05"] == pytest.approx(max(rejected, default=0))
+
+
+def test_unknown_ones_are_rejected_as_far_as_5_of_100_known_ones_may_be():
+    def rejected(low):
+        right = np.r_[np.full(low, 0.1), np.full(60 - low, 0.5), np.full(40, 0.5)]
+        wrong = np.r_[np.full(low, 0.0), np.full(60 - low, 0.2), np.full(40, 0.9)]
+        tally = OpenSetTally(right, wrong, [f"p{i}" for i in range(100)])
+        return tally.figures()["unknown_rejected_at_fr0.05"]
+
+    assert rejected(5) == pytest.approx(0.6)  # below .5: all but the 40 that reach .9
+    assert rejected(6) == pytest.approx(0.06)  # a sixth known one of .1: only those below .1
 
 
 def test_the_curve_goes_from_nothing_accepted_to_all_and_through_the_figures():

@@ -94,9 +94,7 @@ def test_annotations_that_name_no_product_are_refused(tmp_path):
         data(tmp_path, tote_samples=1)
 
 
-@pytest.mark.parametrize(
-    "settings", [{"split": "val"}, {"views": THREE[1:]}, {"tote_samples": -1}]
-)
+@pytest.mark.parametrize("settings", [{"split": "val"}, {"views": THREE[1:]}, {"tote_samples": -1}])
 def test_samples_of_totes_are_for_training_with_the_view_before_the_pick(folder, settings):
     settings = {"split": "train", "views": THREE, "tote_samples": 1, **settings}
     with pytest.raises(ConfigError, match="tote_samples is"):

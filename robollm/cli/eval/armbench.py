@@ -49,9 +49,9 @@ _OPTIONS = (
     click.option("--defect-crop", type=click.Choice(["box", "image"]),
                  help="The annotated box, or the whole picture. Default: as the bundle was "
                  "trained."),
-    click.option("--references", type=click.Choice(["all", "manifests"]),
-                 help="Reference images to embed: all, or those of the picks' containers. "
-                 "Default: all; with --limit those of the containers."),
+    click.option("--references", type=click.Choice(["all", "split", "manifests"]),
+                 help="Reference images to embed: all, those of the split's products, or those of "
+                 "the picks' containers. Default: all; with --limit those of the containers."),
     click.option("--frames-per-second", type=click.FloatRange(0, min_open=True), default=2.0,
                  show_default=True, help="Frames of a video that are judged."),
     click.option("--frames-per-video", type=click.IntRange(1), default=64, show_default=True,
@@ -120,8 +120,6 @@ def command(
     from robollm.eval.progress import shown
 
     config = take(RuntimeConfig, settings)
-    if predictor == "bundle" and not config.bundle:
-        raise ConfigError("no bundle is given", fix="give --bundle, or another --predictor")
     order = Order(
         data=data,
         out=out,

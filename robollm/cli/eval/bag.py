@@ -98,7 +98,7 @@ def command(
 
     _refuse_odd(ros, attach, real_time, ray, predictor)
     given = {**settings, "manifest": manifest, "gallery": gallery}
-    asked = station(params_file, parameters, given, need_bundle=predictor == "bundle")
+    asked = station(params_file, parameters, given)
     with resumable(out, as_json=as_json), shown() as progress:
         problems = Problems()
         found = find_bags(bags, truths)

@@ -50,7 +50,8 @@ def with_bundle(function: F) -> F:
     """`--bundle`, `--allow-untrained`, `--precision` and `--provider`, as the nodes have them.
 
     They arrive under the names of `RuntimeConfig`; `cli.options.take` makes one of them. `bundle`
-    is empty where none was given. `threads` is not among them: each worker has one.
+    is empty, hence the default one, where none was given. `threads` is not among them: each worker
+    has one.
     """
     from robollm.cli.options import click_option
     from robollm.core.config import options

@@ -32,8 +32,6 @@ def station(
     params_file: Path | None,
     parameters: tuple[str, ...],
     given: dict[str, Any],
-    *,
-    need_bundle: bool = True,
 ) -> StationSettings:
     """The nodes' settings: the file, then `-p`, then the options that were really given.
 
@@ -41,20 +39,15 @@ def station(
         params_file: parameter file or None.
         parameters: of `-p`.
         given: setting -> value of the command's own options.
-        need_bundle: False where somebody else answers.
 
     Raises:
-        ConfigError: for an unknown setting, a refused value, or if no bundle is named.
+        ConfigError: for an unknown setting, a refused value.
     """
-    from robollm.core.errors import ConfigError
     from robollm.eval.settings import station_settings
 
     context = click.get_current_context()  # knows which options were given
     default = click.core.ParameterSource.DEFAULT
     said = {k: v for k, v in given.items() if context.get_parameter_source(k) is not default}
-    settings = station_settings(
+    return station_settings(
         params_file, parameters, {k: str(v) if isinstance(v, Path) else v for k, v in said.items()}
     )
-    if need_bundle and not settings.runtime.bundle:
-        raise ConfigError("no bundle is given", fix="give --bundle, or name it in --params-file")
-    return settings

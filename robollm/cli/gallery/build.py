@@ -114,9 +114,10 @@ def _embedding(
         perceiver = Perceiver(config)
         return perceiver.bundle, LocalEmbedding(perceiver)
     from robollm.runtime.bundle import load_bundle
+    from robollm.runtime.default_bundle import find_bundle
     from robollm.runtime.ray_embed import RayEmbedding
 
-    bundle = load_bundle(Path(config.bundle), allow_untrained=config.allow_untrained)
+    bundle = load_bundle(find_bundle(config.bundle), allow_untrained=config.allow_untrained)
     return bundle, RayEmbedding(
         config,
         embedding_sha256=bundle.embedding_sha256,

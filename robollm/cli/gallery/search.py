@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from robollm.cli.gallery.show import gallery_argument, json_option, named, say, show, table
-from robollm.cli.options import take, with_settings
+from robollm.cli.options import read_box, take, with_settings
 from robollm.core.settings import IdentificationConfig, RuntimeConfig
 
 if TYPE_CHECKING:
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from robollm.runtime.pixels import Region
 
 _OWN = ("gallery", "watch", "watch_period_s", "frame_history")  # of no use here
-_BOX = re.compile(r"\d+,\d+,\d+,\d+")
 _SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
@@ -109,10 +107,9 @@ def _regions(images: Sequence[Path], boxes: Sequence[str], max_side: int) -> lis
         ConfigError: for a box that can't be understood, or one too many.
         FrameError: for a picture that can't be read, or a box outside of it.
     """
-    from robollm.core.errors import ConfigError, FrameError
-    from robollm.core.frame import Frame
-    from robollm.data.images import decode_image
+    from robollm.core.errors import ConfigError
     from robollm.runtime.pixels import Region
+    from robollm.runtime.predict_files import read_frame
 
     if len(boxes) > len(images):
         raise ConfigError(
@@ -121,28 +118,11 @@ def _regions(images: Sequence[Path], boxes: Sequence[str], max_side: int) -> lis
         )
     regions = []
     for i, image in enumerate(images):
-        try:
-            raw = image.read_bytes()
-        except OSError as e:
-            raise FrameError(
-                f"{image} can't be read: {e.strerror}", fix="give a JPEG or PNG file"
-            ) from e
-        pixels = decode_image(raw, image, upright=True, max_side=max_side)
-        frame = Frame(pixels, "rgb", stamp_ns=i + 1, stream=f"query {i + 1}")
-        region = Region(frame, _box(boxes[i]) if i < len(boxes) else None)
+        frame = read_frame(image, number=i + 1, max_side=max_side, stream=f"query {i + 1}")
+        region = Region(frame, read_box(boxes[i]) if i < len(boxes) else None)
         _ = region.window  # a box outside is an error here, before models are loaded
         regions.append(region)
     return regions
-
-
-def _box(text: str) -> tuple[float, float, float, float]:
-    from robollm.core.errors import ConfigError
-
-    plain = text.replace(" ", "")
-    if not _BOX.fullmatch(plain):
-        raise ConfigError(f"--box is {text!r}, want X,Y,W,H in px", fix="such as 310,120,200,180")
-    x, y, w, h = map(int, plain.split(","))
-    return x, y, x + w, y + h
 
 
 def _names(images: Sequence[Path], fused_views: Sequence[str], view_fusion: str) -> list[str]:

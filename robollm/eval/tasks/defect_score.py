@@ -16,6 +16,7 @@ from robollm.metrics.defects import DefectImage, DefectTally, truth
 from robollm.metrics.joined import Joined
 from robollm.metrics.tally import Tally
 from robollm.metrics.time_to_flag import FlagTally, sequences
+from robollm.metrics.verdicts import VerdictTally
 
 _AXES = {"roc": ("false positive rate", "recall"), "pr": ("recall", "precision")}
 
@@ -42,6 +43,9 @@ def score(records: Iterable[DefectRecord], card: Json, *, video: bool = False) -
         parts.append(flags)
     held = of_defects(images) if any(i.probabilities is not None for i in images) else {}
     parts += held.values()
+    limits = card["predictor"].get("defect_thresholds") or {}
+    if limits and not video:
+        parts.append(VerdictTally(images, limits))
     whole = Joined(parts)
 
     def section(figures: Mapping[str, Interval]) -> Section:
@@ -139,6 +143,10 @@ def _protocol(card: Json, video: bool) -> str:
         "recall at an FPR from the scores, combined 1 - p(nominal)",
         "per induct: any of its images, its highest score",
     ]
+    limits = card["predictor"].get("defect_thresholds") or {}
+    if limits and not video:
+        told = ", ".join(f"{name} {limit:g}" for name, limit in limits.items())
+        words.append(f"verdict: an induct's images as views, at the bundle's thresholds {told}")
     if video:
         words.append(
             "open and deconstruction are both package_defect; whole frames, "

@@ -238,6 +238,7 @@ def _protocol(run: RunFolder, gallery: Gallery) -> str:
     settings, card = run.card.get("settings", {}), run.card
     what = {
         "all": "all reference images",
+        "split": "references of the split's products and of the picks' containers",
         "manifests": "references of the picks' containers alone: 'all' is no whole gallery",
         "given": "the gallery that was given",
     }[settings.get("references", "given")]

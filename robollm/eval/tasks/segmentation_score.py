@@ -13,7 +13,7 @@ from robollm.eval.tasks.scored import Notes, Scored, diagram, no_answer, trained
 from robollm.metrics.average_precision import RECALLS
 from robollm.metrics.bootstrap import Interval
 from robollm.metrics.calibration import ReliabilityTally
-from robollm.metrics.instances import PROTOCOLS, ImageResult, InstanceTally, Truth
+from robollm.metrics.instances import FULL, PROTOCOLS, ImageResult, InstanceTally, Truth
 from robollm.metrics.joined import Joined
 from robollm.metrics.tally import Tally
 
@@ -39,7 +39,7 @@ def score(
     notes, seen = Notes(), _Seen()
     classes = str(card["predictor"].get("classes", "agnostic"))
     results = (result(r, classes) for r in seen.of(notes.of(records)))
-    tally = InstanceTally(results, PROTOCOLS[classes])
+    tally = InstanceTally(results, PROTOCOLS[classes], full=FULL)
     scores, right, unit = tally.instances(MAIN)
     held = None
     if len(scores):

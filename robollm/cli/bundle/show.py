@@ -1,4 +1,4 @@
-"""`robollm bundle`: what a model bundle is, verified."""
+"""`robollm bundle show`: what a model bundle is, verified."""
 
 from __future__ import annotations
 
@@ -36,10 +36,25 @@ def command(bundle: Path) -> None:
         "adapters": b.adapters,
         "views": b.views,
         "labels": {"segmentation": b.instance_labels, "defects": b.defect_labels},
+        "thresholds": _thresholds(b),
         "provenance": b.provenance,
         "metrics": b.metrics or "not measured",
     }
     click.echo(json.dumps(card, indent=2))
+
+
+def _thresholds(bundle: Bundle) -> dict[str, Any]:
+    """The decision values, by task, as the card has them."""
+    t = bundle.thresholds
+    return {
+        "segmentation": {"score_min": t.score_min, "mask_min": t.mask_min},
+        "identification": {
+            "accept": t.accept,
+            "margin": t.margin,
+            "temperature": t.id_temperature,
+        },
+        "defects": {**t.defects, "temperature": t.defect_temperature},
+    }
 
 
 def _variant(variant: Variant, bundle: Bundle) -> dict[str, Any]:

@@ -1,0 +1,243 @@
+"""All numbers of the default bundle: `robollm eval` on the test sets of both renderers.
+
+`python bench/tote_small.py --gl GL --cycles CYCLES` writes results/tote_small.json, from which
+`python tools/results_tote_small.py` makes the tables of README.md and docs/tote-small.md. GL and
+CYCLES are datasets of `robollm sim`, of products that training never saw; without --cycles that
+column stays "not measured". Run folders with every record and a report stay in --runs; the same
+command goes on with them, and so does a later one that adds --cycles.
+
+Of each set (`COMMANDS` has the words):
+
+- default, fp32: `robollm eval armbench`, in the precision that `auto` takes, and in float32;
+- the baselines of `--baselines` (default's run), and chance;
+- picks: `robollm eval picks`, what the nodes would publish, alone on the machine for its latency.
+
+The gap is GL - Cycles; the two sets are resampled apart from each other.
+
+`--demo REPORT` takes the time per pick event from what `make demo` left (demo_out/report.json).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import re
+import statistics
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import kit
+
+from robollm.eval.figures import Metrics, Section
+from robollm.eval.records import IDENTIFICATION, IdentificationRecord
+from robollm.eval.run_folder import RunFolder
+from robollm.eval.score import tallies
+from robollm.eval.tasks.folders import find
+from robollm.metrics.bootstrap import Interval, independent
+
+Json = dict[str, Any]
+SETS = ("gl", "cycles")
+BUNDLE = "models/tote-small"
+COMMANDS = {
+    "default": "robollm eval armbench DATA --bundle BUNDLE --references split --baselines",
+    "fp32": "robollm eval armbench DATA --bundle BUNDLE --references split --precision fp32",
+    "chance": "robollm eval armbench DATA --predictor chance --references split",
+    "picks": "robollm eval picks DATA --bundle BUNDLE --gallery GALLERY --workers 1",
+}
+"""Run -> words, without --out, --split, --limit, --draws and --workers."""
+KEPT = re.compile(
+    r"(object_only|class_agnostic|two_class)_(mask|box)_mAP(50|75)?(_1-5|_6-12|_13\+)?"
+    r"|recall@[123]_(container|all)_(product|image)_n[13](max)?"
+    r"|recall@1_container_product_n[13]_manifest-.*|chance@[123]_container"
+    r"|(unknown_rejected_at_fr|false_reject_at_fa)0\.05_n[13]|auroc_n[13]"
+    r"|(image|induct)_(multi_pick|package_defect|combined)_(precision|recall|fpr|auc|recall@.*)"
+    r"|verdict_.*_(precision|recall|fpr)|uninspected_share|ece(_floor)?(_.*)?"
+    r"|recall@[123]_published|identified_(share|precision)|latency_(answer|total)_p(50|95)"
+)
+"""Figures that the results keep; metrics.json of a run has them all."""
+GAPS = re.compile(
+    r"object_only_(mask|box)_mAP(50|75)(_1-5|_6-12|_13\+)?"
+    r"|recall@1_(container|all)_product_n[13]|unknown_rejected_at_fr0\.05_n[13]"
+    r"|induct_(multi_pick|package_defect)_(recall@fpr0\.05|auc)"
+    r"|verdict_(multi_pick|package_defect|combined)_(recall|fpr)"
+)
+
+
+def words(args: argparse.Namespace, run: str, name: str, data: Path) -> list[str]:
+    """The command of one run on one set, with its paths."""
+    folder = args.runs / name
+    places = {"DATA": data, "BUNDLE": args.bundle, "GALLERY": folder / "default" / "gallery"}
+    said = [str(places.get(word, word)) for word in COMMANDS[run].split()]
+    said += ["--out", str(folder / run), "--split", args.split, "--draws", str(args.draws)]
+    if args.limit:
+        said += ["--limit", str(args.limit)]
+    return said if run == "picks" else [*said, "--workers", str(args.threads)]
+
+
+def measure(args: argparse.Namespace, name: str, data: Path) -> Json:
+    """All runs on one set."""
+    found: Json = {"runs": {}}
+    for run in runs_for(data):
+        said = words(args, run, name, data)
+        print(" ".join(said), file=sys.stderr, flush=True)
+        load = under_load(said, args.runs / name / f"{run}-load.json")
+        found["runs"][run] = {**summary(args.runs / name / run), "conditions": load}
+    card = found["runs"]["default"].pop("data")
+    return {"data": {**card, **made_by(data)}, **found}
+
+
+def under_load(said: list[str], kept: Path) -> Json:
+    """Run a command; the machine's load of the first time that it ended, when its times are of."""
+    command = [sys.executable, "-m", "robollm.cli.main", *said[1:], "--json"]
+    with kit.conditions(()) as load:
+        code = subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode
+    if code:
+        raise SystemExit(f"{' '.join(said)} ended with {code}")
+    if not kept.is_file():
+        about = {k: load[k] for k in ("load_before", "load_after", "others_cores")}
+        kept.write_text(json.dumps(about))
+    found: Json = json.loads(kept.read_text())
+    return found
+
+
+def demo(report: Path) -> Json:
+    """Times of `make demo`: of the picks all of whose views came; the others wait for a timeout."""
+    card = json.loads(report.read_text())
+    whole = [p for p in card["picks"] if len(p["views"]) == card["views_expected"]]
+    times = sorted(p["event_ms"] for p in whole if p["event_ms"] is not None)
+    if not times:
+        raise SystemExit(f"{report} has no pick with all of its views and a time")
+    return {
+        "bundle": card["bundle"], "trained": card["trained"], "picks": len(card["picks"]),
+        "timed": len(times), "median_ms": round(statistics.median(times), 1),
+        "worst_ms": round(times[-1], 1),
+    }  # fmt: skip
+
+
+def runs_for(data: Path) -> list[str]:
+    """Those of `COMMANDS` that the data allows."""
+    return [run for run in COMMANDS if run != "picks" or "identification" in find(data).tasks]
+
+
+def made_by(data: Path) -> Json:
+    """What the simulator's card says of a dataset; {} if there is none."""
+    card = data / "card.json"
+    about = json.loads(card.read_text()) if card.is_file() else {}
+    return {k: about[k] for k in ("command", "robollm") if k in about}
+
+
+def summary(folder: Path) -> Json:
+    """What is kept of a run: figures, protocols, and what it was made of."""
+    run = RunFolder.open(folder)
+    metrics = Metrics.from_json(json.loads((folder / "metrics.json").read_text()))
+    card = run.card
+    about = card["predictor"]
+    told = ("name", "bundle_name", "version", "sha256", "precision", "provider", "classes",
+            "fused_views", "defect_thresholds")  # fmt: skip
+    out: Json = {
+        "predictor": {k: about[k] for k in told if k in about},
+        "machine": card["machine"],
+        "versions": card["versions"],
+        "partial": list(metrics.partial_reasons),
+        "bootstrap": dict(metrics.bootstrap),
+        "sections": {s.name: section(s) for s in metrics.sections},
+        "baselines": {n: {s.name: section(s) for s in ss} for n, ss in metrics.baselines.items()},
+        "problems": dict(card["problems"]["counts"]),
+        "data": {k: card["data"][k] for k in ("kind", "split", "samples", "digest")
+                 if k in card["data"]},
+    }  # fmt: skip
+    sizes = [len(r.manifest) for r in run.records(IDENTIFICATION) if is_pick(r)]
+    if sizes:
+        least, most = min(sizes), max(sizes)
+        out["manifests"] = {"least": least, "median": statistics.median(sizes), "most": most}
+    return out
+
+
+def is_pick(record: object) -> bool:
+    """Whether a record is of identification."""
+    return isinstance(record, IdentificationRecord)
+
+
+def section(found: Section) -> Json:
+    """A section without curves, worst samples and figures that nobody shows."""
+    figures = {k: row(v) for k, v in found.figures.items() if KEPT.fullmatch(k)}
+    about = ("protocol", "samples", "units", "unit", "counts")
+    return {**{k: getattr(found, k) for k in about}, "figures": figures}
+
+
+def row(one: Interval) -> list[float | int | None]:
+    """[value, low, high, cases]; None: there is none."""
+    return [*map(short, (one.value, one.low, one.high)), one.cases]
+
+
+def short(value: float) -> float | None:
+    """Five decimals; None for what is no number."""
+    return None if math.isnan(value) else round(value, 5)
+
+
+def gaps(gl: Path, cycles: Path, draws: int) -> Json:
+    """Section -> figure -> [GL - Cycles, low, high, p]."""
+    mine, theirs = (tallies(RunFolder.open(folder)) for folder in (cycles, gl))
+    out: Json = {}
+    for (task, subset), tally in theirs.items():
+        if (task, subset) not in mine:
+            continue
+        found = independent(mine[task, subset], tally, draws=draws)
+        out[f"{task}/{subset}" if subset else task] = {
+            name: [*map(short, (d.delta, d.low, d.high, d.p))]
+            for name, d in found.items()
+            if GAPS.fullmatch(name)
+        }
+    return out
+
+
+def write(path: Path, card: Mapping[str, Any]) -> None:
+    """As JSON, a list of numbers on one line."""
+    text = json.dumps(card, indent=1)
+    text = re.sub(r"\[\s+([^\[\]{}]*?)\s+\]", lambda m: f"[{' '.join(m[1].split())}]", text)
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text + "\n")
+
+
+def main() -> int:
+    """Run what is missing, and write."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--gl", type=Path, required=True, help="test set of OpenGL")
+    parser.add_argument("--cycles", type=Path, help="test set of Cycles; default: not measured")
+    parser.add_argument("--bundle", type=Path, default=kit.ROOT / BUNDLE)
+    parser.add_argument("--runs", type=Path, default=kit.WORK / "tote_small")
+    parser.add_argument("--split", default="test")
+    parser.add_argument("--limit", type=int, default=0, help="samples of each kind; a quick look")
+    parser.add_argument("--draws", type=int, default=1000)
+    parser.add_argument("--threads", type=int, default=2, help="processes of one thread")
+    parser.add_argument("--out", type=Path, default=kit.ROOT / "results" / "tote_small.json")
+    parser.add_argument("--demo", type=Path, help="report.json that `make demo` left")
+    args = parser.parse_args()
+    with_cycles = " --cycles CYCLES" if args.cycles else ""
+    card: Json = {
+        "command": f"python bench/tote_small.py --gl GL{with_cycles}",
+        "commands": COMMANDS,
+        "limit": args.limit,
+        "machine": kit.machine(),
+        "demo": demo(args.demo) if args.demo else None,
+        "sets": {},
+        "gap": {},
+    }
+    for name in SETS:
+        data = getattr(args, name)
+        if data is None:
+            continue
+        card["sets"][name] = measure(args, name, data)
+        write(args.out, card)
+    if args.cycles:
+        card["gap"] = gaps(*(args.runs / name / "default" for name in SETS), args.draws)
+        write(args.out, card)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,39 @@
+"""`robollm bundle`: what a model bundle is, its decision values, its model card."""
+
+from __future__ import annotations
+
+import click
+
+from robollm.cli.lazy import LazyGroup
+
+VERBS = {
+    "show": "verify a bundle (every file's sha256) and print its card as JSON",
+    "calibrate": "choose its decision values on validation data, and write them into its card",
+    "card": "write its model card: card.md with pictures",
+}
+
+
+class _Group(LazyGroup):
+    """`robollm bundle FOLDER` is short for `robollm bundle show FOLDER`."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """See `click.Group`."""
+        first = args[:1]
+        if first and first[0] not in VERBS and not first[0].startswith("-"):
+            args = ["show", *args]
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=_Group, package=__name__, verbs=VERBS)
+def command() -> None:
+    r"""A model bundle: what it is, its decision values, its model card.
+
+    \b
+      robollm bundle models/tote-small
+      robollm bundle calibrate models/tote-small --data DATA
+      robollm bundle card models/tote-small --runs RUN --evals EVALRUN
+
+    `robollm bundle FOLDER` is short for `robollm bundle show FOLDER`.
+    """

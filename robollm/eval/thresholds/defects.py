@@ -1,0 +1,324 @@
+"""From which probability on a defect is decided, per induct, and the temperature of probabilities.
+
+An induct's images are views of one pick: `core.defects.fuse` makes its verdict, as in a node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robollm.core.calibration import newton
+from robollm.core.defects import NOMINAL, ViewEvidence, fuse
+from robollm.core.errors import CalibrationError
+from robollm.core.rates import at_least
+from robollm.core.reliability import reliability
+from robollm.data.armbench_defects import LABELS
+from robollm.eval.records import DEFECTS, DefectRecord, Json
+from robollm.eval.run_folder import RunFolder
+from robollm.eval.tasks.defect_score import image_of
+from robollm.eval.thresholds.parts import Chosen, Mask, Shares, Wish, between, first_half, number
+from robollm.metrics.defects import probabilities, truth
+from robollm.metrics.tally import Vector
+
+LEAST = 10
+"""Inducts with a defect, and without it: fewer choose no threshold for it."""
+_LEAST_IMAGES = 40
+_TINY = 1e-12  # a probability that was rounded to 0
+_EDGE = 1e-6  # as the card wants thresholds
+KINDS = tuple(label for label in LABELS if label != NOMINAL)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Images:
+    """The pictures of a run.
+
+    Attributes:
+        inducts: (I,) names.
+        true: (I, 3) bool, what each induct is, of `LABELS`.
+        unit: (N,) each picture's induct.
+        frame: (N,) its name within that.
+        logits: (N, 3) float64, up to a constant per row; NaN: not judged.
+        label: (N,) place of its label in `LABELS`.
+    """
+
+    inducts: tuple[str, ...]
+    true: Mask
+    unit: NDArray[np.intp]
+    frame: tuple[str, ...]
+    logits: Vector
+    label: NDArray[np.intp]
+
+    def said(self, temperatures: Vector) -> Vector:
+        """(N, 3) probabilities, with a temperature (I,) for each induct."""
+        logits = self.logits / temperatures[self.unit][:, None]
+        raised = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return np.asarray(raised / raised.sum(axis=1, keepdims=True), np.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What `fuse` needs: a temperature, and a threshold per defect."""
+
+    temperature: float
+    thresholds: Mapping[str, float]
+
+
+def images_of(run: RunFolder, old: float) -> Images | None:
+    """Read a run's pictures; None: it has none.
+
+    Args:
+        run: the run.
+        old: temperature of the probabilities in its records; logits are their logarithms times it.
+
+    Raises:
+        EvalError: for a label or class that is not known.
+    """
+    if DEFECTS not in run.streams:
+        return None
+    records = [r for r in run.records(DEFECTS) if isinstance(r, DefectRecord)]
+    images = [image_of(r) for r in records]
+    names, unit = np.unique([i.induct for i in images], return_inverse=True)
+    each = np.array([truth(i.labels) for i in images], np.bool_).reshape(-1, len(LABELS))
+    true = np.zeros((len(names), len(LABELS)), np.bool_)
+    np.logical_or.at(true, unit, each)
+    normal = LABELS.index(NOMINAL)
+    true[:, normal] = ~np.delete(true, normal, axis=1).any(axis=1)
+    logits = old * np.log(np.maximum(probabilities(images), _TINY))
+    frames = tuple(str(i.frame) for i in images)
+    return Images(tuple(names.tolist()), true, unit, frames, logits, each.argmax(axis=1))
+
+
+def temperature(images: Images, inducts: Mask) -> float:
+    """The likeliest temperature of the pictures of some inducts, each picture for itself.
+
+    Raises:
+        CalibrationError: too few were judged, or logits don't tell the classes apart.
+    """
+    mine = inducts[images.unit] & np.isfinite(images.logits).all(axis=1)
+    count = int(mine.sum())
+    if count < _LEAST_IMAGES // 2:
+        raise CalibrationError(f"{count} pictures were judged, want {_LEAST_IMAGES // 2}")
+    x = images.logits[mine] - images.logits[mine].max(axis=1, keepdims=True)
+    there = np.ones(x.shape, np.bool_)
+    try:
+        theta, _, _ = newton(x[..., None], there, images.label[mine], np.ones(count))
+    except CalibrationError as e:
+        raise CalibrationError(
+            "no temperature fits: the scores don't tell the classes apart"
+        ) from e
+    return float(f"{1 / float(theta[0]):.6g}")
+
+
+def threshold(scores: Vector, true: Mask, wish: Wish) -> tuple[float, bool]:
+    """The highest threshold of one defect with the wanted recall, hence the lowest FPR.
+
+    Args:
+        scores: (I,) of inducts; -inf: not judged, a defect there is missed.
+        true: (I,) bool.
+        wish: `recall` and `confidence` count.
+
+    Returns:
+        The threshold; and whether the recall is reached. If not, all judged defects are above it.
+
+    Raises:
+        CalibrationError: too few inducts.
+    """
+    judged = np.isfinite(scores)
+    found = np.sort(scores[true & judged])[::-1]
+    n = int(true.sum())
+    rest = int((judged & ~true).sum())
+    if min(len(found), rest) < LEAST // 2:
+        raise CalibrationError(
+            f"{len(found)} judged inducts have it and {rest} don't, want {LEAST} of each"
+        )
+    shown = [
+        at_least(k, n, wish.confidence) if wish.confidence else k / n
+        for k in range(1, len(found) + 1)
+    ]
+    enough = [k for k, share in enumerate(shown) if share > wish.recall]
+    lowest = float(found[enough[0] if enough else -1])
+    below = float(scores[judged & (scores < lowest)].max(initial=0.0))
+    return min(max(between(below, lowest), _EDGE), 1 - _EDGE), bool(enough)
+
+
+def at_limit(scores: Vector, true: Mask, wish: Wish) -> Json:
+    """What could be had at the FPR limit instead: the lowest threshold within it."""
+    judged = np.isfinite(scores)
+    false = np.sort(scores[judged & ~true])[::-1]
+    allowed = int(np.floor(wish.fpr_limit * len(false) + 1e-9))
+    over = float(false[allowed]) if allowed < len(false) else 0.0
+    above = float(scores[judged & (scores > over)].min(initial=1.0))
+    limit = between(over, above)
+    hits = judged & (scores >= limit)
+    return {
+        "threshold": number(limit),
+        "recall": number(float((hits & true).sum() / true.sum())),
+        "fpr": number(float((hits & ~true).sum() / len(false))),
+    }
+
+
+def highest(images: Images, said: Vector) -> Vector:
+    """(I, 3) each induct's highest probability of each class; -inf: none was judged."""
+    out = np.full((len(images.inducts), len(LABELS)), -np.inf)
+    judged = np.isfinite(said).all(axis=1)
+    np.maximum.at(out, images.unit[judged], said[judged])
+    return out
+
+
+def choose(
+    images: Images, inducts: Mask, before: Limits, wish: Wish
+) -> tuple[Limits, dict[str, str], list[str]]:
+    """Temperature, then thresholds, from some inducts.
+
+    Returns:
+        The limits; name -> why it is the old one; defects whose recall can't be reached.
+    """
+    why: dict[str, str] = {}
+    try:
+        warm = temperature(images, inducts)
+    except CalibrationError as e:
+        warm, why["temperature"] = before.temperature, e.what
+    scores = highest(images, images.said(np.full(len(images.inducts), warm)))[inducts]
+    limits, short = dict(before.thresholds), []
+    for kind in KINDS:
+        c = LABELS.index(kind)
+        try:
+            limits[kind], reached = threshold(scores[:, c], images.true[inducts, c], wish)
+            short += [] if reached else [kind]
+        except CalibrationError as e:
+            why[kind] = e.what
+    return Limits(warm, limits), why, short
+
+
+def told(images: Images, limits: Sequence[Limits], wish: Wish) -> Json:
+    """What limits make of inducts through `fuse`, each induct with its own.
+
+    Returns:
+        Shares of inducts with their limits. `KIND_recall` and `KIND_fpr`: it is at or above its
+        threshold in any view, so it is published with .5 or more; `KIND_decided`: it is the
+        decision, of those that have it; `combined_recall` and `combined_fpr`: the decision is any
+        defect; `uninspected`: no picture was judged. And of the pictures, `nll` in nat and the
+        calibration error of the most probable class.
+    """
+    warm = np.array([one.temperature for one in limits])
+    said = images.said(warm)
+    judged: Mask = np.asarray(np.isfinite(said).all(axis=1), np.bool_)
+    views: list[list[ViewEvidence]] = [[] for _ in images.inducts]
+    for row, unit in enumerate(images.unit.tolist()):
+        found = dict(zip(LABELS, said[row].tolist(), strict=True)) if judged[row] else None
+        views[unit].append(ViewEvidence(images.frame[row], found))
+    verdicts = [fuse(v, one.thresholds) for v, one in zip(views, limits, strict=True)]
+    raised = np.array([[dict(v.ranked).get(k, 0.0) >= 0.5 for k in KINDS] for v in verdicts])
+    decided = np.array([[v.decision == k for k in KINDS] for v in verdicts])
+    looked = np.array([bool(v.inspected) for v in verdicts])
+    parts: dict[str, tuple[Mask, Mask]] = {"uninspected": (~looked, np.ones_like(looked))}
+    for j, kind in enumerate(KINDS):
+        true = images.true[:, LABELS.index(kind)]
+        clean = ~true & looked
+        parts[f"{kind}_recall"] = raised[:, j] & true, true
+        parts[f"{kind}_fpr"] = raised[:, j] & clean, clean
+        parts[f"{kind}_decided"] = decided[:, j] & true, true
+    normal = images.true[:, LABELS.index(NOMINAL)]
+    parts["combined_recall"] = decided.any(axis=1) & ~normal, ~normal
+    parts["combined_fpr"] = decided.any(axis=1) & normal & looked, normal & looked
+    p, label, unit = said[judged], images.label[judged], images.unit[judged]
+    rows = np.arange(len(p))
+    top = p.argmax(axis=1)
+    held = reliability(p[rows, top], top == label, np.ones(len(p)), unit, seed=wish.seed)
+    return {
+        **Shares(images.inducts, parts).told(wish),
+        "nll": number(float(-np.log(np.maximum(p[rows, label], _TINY)).mean())),
+        "calibration_error": number(held.ece),
+        "of_perfect_probabilities": number(held.floor),
+    }
+
+
+def calibrate(run: RunFolder, before: Json, wish: Wish) -> Chosen:
+    """Choose `temperature` and a threshold per defect.
+
+    Args:
+        run: whose records tell.
+        before: `thresholds.defects` of the bundle that answered.
+        wish: what to keep to.
+
+    Raises:
+        EvalError: for a record that can't be understood.
+    """
+    names = (*KINDS, "temperature")
+    images = images_of(run, float(before["temperature"]))
+    if images is None:
+        return Chosen(kept=dict.fromkeys(names, "the run has no pictures of defects"))
+    old = Limits(float(before["temperature"]), {k: float(before[k]) for k in KINDS})
+    judged = np.isfinite(images.logits).all(axis=1)
+    record: Json = {
+        "inducts": len(images.inducts),
+        "inducts_by_class": {
+            k: int(images.true[:, c].sum()) for c, k in enumerate(LABELS)
+        },
+        "images": len(images.logits),
+        "images_without_answer": int((~judged).sum()),
+        "by": _by(wish),
+        "fpr_limit": wish.fpr_limit,
+    }  # fmt: skip
+    if int(judged.sum()) < _LEAST_IMAGES:
+        why = f"{int(judged.sum())} pictures were judged, want {_LEAST_IMAGES}"
+        line = f"defects stay as they were: {why}"
+        return Chosen(kept=dict.fromkeys(names, why), loud=(line,), record=record)
+    every = np.ones(len(images.inducts), np.bool_)
+    kinds = ["+".join(k for k, t in zip(LABELS, row, strict=True) if t) for row in images.true]
+    first = first_half(images.inducts, kinds, wish.seed)
+    limits, kept, short = choose(images, every, old, wish)
+    sides = [choose(images, half, old, wish)[0] for half in (first, ~first)]
+    record |= {
+        "held_out": told(images, [sides[1] if mine else sides[0] for mine in first], wish),
+        "held_out_values": [{**s.thresholds, "temperature": s.temperature} for s in sides],
+        "on_all": told(images, [limits] * len(every), wish),
+        "before": {**before, **told(images, [old] * len(every), wish)},
+    }
+    scores = highest(images, images.said(np.full(len(every), limits.temperature)))
+    record["at_fpr_limit"] = {
+        k: at_limit(scores[:, c], images.true[:, c], wish)
+        for c, k in enumerate(LABELS)
+        if k in KINDS and k not in kept
+    }
+    loud = [f"defects.{name} stays as it was: {why}" for name, why in kept.items()]
+    loud += [line for k in KINDS if k not in kept for line in _loud(k, k in short, record, wish)]
+    values = {**limits.thresholds, "temperature": limits.temperature}
+    chosen = {k: v for k, v in values.items() if k not in kept}
+    return Chosen(chosen, kept, tuple(loud), record)
+
+
+def _by(wish: Wish) -> str:
+    sure = f"shown with {wish.confidence:.0%} confidence, one-sided"
+    shown = sure if wish.confidence else "as counted"
+    return f"recall above {wish.recall:g} per induct, {shown}, at the lowest FPR"
+
+
+def _loud(kind: str, short: bool, record: Json, wish: Wish) -> list[str]:
+    """What must be said of a threshold that costs much, or doesn't do what was wanted."""
+    lines: list[str] = []
+    now, held, other = (record[k] for k in ("on_all", "held_out", "at_fpr_limit"))
+    if short:
+        lines.append(
+            f"{kind}: a recall above {wish.recall:g} can't be shown with "
+            f"{now[f'{kind}_recall']['cases']} inducts that have it; the threshold takes all that "
+            "were judged"
+        )
+    recall, fpr = now[f"{kind}_recall"]["value"], now[f"{kind}_fpr"]["value"]
+    if fpr > wish.fpr_limit:
+        lines.append(
+            f"{kind}: a recall of {recall:.3f} costs an FPR of {fpr:.3f} (limit "
+            f"{wish.fpr_limit:g}); within the limit the recall is {other[kind]['recall']:.3f}, at "
+            f"the threshold {other[kind]['threshold']:g}"
+        )
+    out = held[f"{kind}_recall"]["value"]
+    if out is not None and out <= wish.recall:
+        lines.append(
+            f"{kind}: on inducts that did not choose, the recall is {out:.3f}, wanted more than "
+            f"{wish.recall:g}"
+        )
+    return lines
