@@ -18,7 +18,7 @@ from torchscale_models import published_state, torchscale_beit3
 
 from robollm.core.errors import ConfigError
 from robollm.export.beit3_graph import build_backbone
-from robollm.train.beit3.attention import Attention
+from robollm.train.beit3.attention import Attention, attend
 from robollm.train.beit3.blocks import Block, PatchEmbed
 from robollm.train.beit3.checkpoint import encoder_state, load_into
 from robollm.train.beit3.encoder import Beit3Encoder
@@ -152,6 +152,29 @@ def test_windows_equal_a_loop_over_tokens(grid: tuple[int, int], window: int) ->
     way = torch.randn_like(got)
     grads = [torch.autograd.grad((y * way).sum(), x)[0] for y in (got, want)]
     torch.testing.assert_close(*grads, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "limit"), [(torch.float64, 1e-12), (torch.float32, 1e-5), (torch.bfloat16, 0.03)]
+)
+def test_attention_that_learns_equals_pytorchs_own_forward_and_backward(
+    dtype: torch.dtype, limit: float
+) -> None:
+    torch.manual_seed(0)
+    first = [torch.randn(2, 3, 50, 16, dtype=torch.float64) for _ in range(4)]
+    exact = [x.clone().requires_grad_() for x in first[:3]]
+    ours = [x.to(dtype).requires_grad_() for x in first[:3]]
+    want = F.scaled_dot_product_attention(*exact)
+    got = attend(*ours)
+    assert got.dtype == dtype
+    want.backward(first[3])
+    got.backward(first[3].to(dtype))
+    for one, other in ((got, want), *((a.grad, b.grad) for a, b in zip(ours, exact, strict=True))):
+        assert one is not None
+        assert other is not None
+        assert (one - other).abs().max() < limit * other.abs().max()
+    with torch.no_grad():
+        assert torch.equal(attend(*ours), F.scaled_dot_product_attention(*ours))
 
 
 def test_one_window_over_the_whole_image_is_global_attention() -> None:

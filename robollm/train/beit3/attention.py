@@ -9,6 +9,8 @@ from torch import Tensor, nn
 EPS = 1e-5
 """Of every LayerNorm of BEiT-3; PyTorch's own default, written down because it must be this."""
 
+_SHORT = 600  # tokens
+
 
 class Attention(nn.Module):
     """Multi-head self-attention with a LayerNorm before the last projection ("subln").
@@ -46,12 +48,24 @@ class Attention(nn.Module):
             torch.unflatten(part(x), -1, (self.heads, -1)).transpose(1, 2)
             for part in (self.q, self.k, self.v)
         )
-        if window:
-            y = attend_in_windows(q, k, v, grid, window)
-        else:
-            y = F.scaled_dot_product_attention(q, k, v)
+        y = attend_in_windows(q, k, v, grid, window) if window else attend(q, k, v)
         out: Tensor = self.proj(self.inner_norm(y.transpose(1, 2).flatten(-2)))
         return out
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Scaled dot-product attention, (B, heads, n, d) each.
+
+    PyTorch's fused attention is slow on a CPU where gradients are wanted and sequences are short:
+    in bfloat16, forward and backward, one core of an AMD EPYC (zen 4), 4 heads of 64 channels, it
+    takes 72 ms for 80 pictures of 50 tokens, the plain formula 15 ms; for 4 of 321 tokens 32 and
+    23 ms. The plain formula keeps a matrix of n x n.
+    """
+    if q.device.type == "cpu" and q.requires_grad and q.shape[2] <= _SHORT:
+        scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
+        exact = torch.promote_types(scores.dtype, torch.float32)
+        return torch.softmax(scores, dim=-1, dtype=exact).to(v.dtype) @ v
+    return F.scaled_dot_product_attention(q, k, v)
 
 
 def attend_in_windows(
