@@ -9,7 +9,7 @@ PYTHON ?= $(shell [ -n "$${ROS_DISTRO:-}" ] && echo python3 || command -v python
 ENV := . tools/env.sh
 CHECKED := robollm test tools launch setup.py
 
-.PHONY: help setup train-setup demo test lint types imports check docs-gen bench lock clean distclean
+.PHONY: help setup train-setup demo test gate gate-accept lint types imports check docs-gen bench lock clean distclean
 
 help: ## list what you can do (this)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,12 @@ demo: setup ## see it work, on made-up totes
 
 test: train-setup ## run all tests (PYTEST_ARGS="-k house -x" narrows)
 	@$(ENV); ROS_PYTHON_CHECK_FIELDS=1 python -m pytest --durations=10 $(PYTEST_ARGS)
+
+gate: setup ## is the shipped bundle as good as when it was accepted? (docs/gate.md)
+	@$(ENV); python tools/gate.py $(GATE_ARGS)
+
+gate-accept: setup ## make what it does now the gate's baseline (GATE_ARGS=--new-floors: even if worse)
+	@$(ENV); python tools/gate.py --accept $(GATE_ARGS)
 
 lint: setup ## ruff, formatting and spelling
 	@$(ENV); ruff check && ruff format --check && codespell

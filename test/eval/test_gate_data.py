@@ -68,7 +68,10 @@ def test_all_groups_are_there(part):
     assert (small, items.total() - small) == (3, 3)
     split = picks.read_split(part / picks.ROOT)
     truths = [picks.read_pick(part / picks.ROOT, one) for one in split["testset"]]
-    events = {row["id"]: row["event"] for row in map(json.loads, (part / "truth.jsonl").open())}
+    events = {
+        row["id"]: row["event"]
+        for row in map(json.loads, (part / "truth.jsonl").read_text().splitlines())
+    }
     assert Counter(events[p.id] for p in truths) == {"nominal": 6, "open": 2}
     assert len({p.truth for p in truths}) >= 6  # of 8 products
     wanted = {product for p in truths for product in p.manifest}
