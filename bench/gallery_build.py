@@ -34,7 +34,6 @@ from robollm.runtime.bundle import load_bundle
 from robollm.runtime.embed_files import Embedding, LocalEmbedding, batch_of
 from robollm.runtime.enroll import build_gallery
 from robollm.runtime.perceiver import Perceiver
-from robollm.runtime.pixels import Region
 from robollm.runtime.ray_embed import RayEmbedding
 from robollm.runtime.references import list_pictures
 
@@ -94,10 +93,9 @@ def model_alone(perceiver: Perceiver, source: Path) -> Row:
     began = time.perf_counter()
     for at in range(0, len(listed), size):
         some = decoded[: len(listed) - at]
-        perceiver.embed(
-            [Region(Frame(p, "bgr", time.monotonic_ns(), stream=str(i)))
-             for i, p in enumerate(some)]
-        )  # fmt: skip
+        perceiver.embed_references(
+            [Frame(p, "bgr", time.monotonic_ns(), stream=str(i)) for i, p in enumerate(some)]
+        )
     seconds = time.perf_counter() - began
     return {"images": len(listed), "seconds": seconds, "images_per_second": len(listed) / seconds}
 

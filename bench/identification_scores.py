@@ -57,7 +57,7 @@ class Data:
         vectors = []
         for first in range(0, len(files), _BATCH):
             some = [_region(f, first + i) for i, (_, f) in enumerate(files[first : first + _BATCH])]
-            vectors.append(perceiver.embed(some))
+            vectors.append(perceiver.embed_references([r.frame for r in some]))
         ids = [name for name, _ in files]
         self.galleries = {
             score: ExactGallery(ids, np.concatenate(vectors), product_score=score)

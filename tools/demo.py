@@ -36,6 +36,8 @@ from robollm.runtime.default_bundle import default_bundle, find_bundle
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 PARAMETERS = ROOT / "config" / "demo.yaml"
+LOG = "perception.log"
+"""Of the nodes; a folder that holds one is a demo's, and may be written over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,26 @@ def robollm(*args: str, quiet: bool = False) -> None:
     """Run a verb of the CLI; its error is the demo's error."""
     command = [sys.executable, "-m", "robollm.cli.main", *args]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL if quiet else None)
+
+
+def claim(out: Path) -> None:
+    """Make the folder to write, or clear one that a demo wrote.
+
+    Raises:
+        ConfigError: if it holds something else: the demo deletes in it.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    if any(out.iterdir()) and not (out / LOG).is_file():
+        raise ConfigError(
+            f"{out} holds files, and no {LOG} that says they are a demo's",
+            fix="give --out a new or an empty folder",
+        )
+    (out / LOG).touch()
+    for folder in (out / "data", out / "report"):
+        shutil.rmtree(folder, ignore_errors=True)
+    written = ("pick-*.png", "contact-sheet.png", "picks.md", "report.md", "report.json")
+    for old in (file for pattern in written for file in out.glob(pattern)):
+        old.unlink()  # else a run that fails shows the answers of the one before
 
 
 def choose_bundle(name: str, out: Path, folders: Sequence[Path] | None = None) -> Bundle:
@@ -123,10 +145,6 @@ def untrained(word: str, bundle: Bundle) -> list[str]:
 def prepare(out: Path, name: str, picks: int, folders: Sequence[Path] | None = None) -> Station:
     """Choose the bundle and make bag, manifest and gallery; see `choose_bundle`."""
     data = out / "data"
-    for folder in (data, out / "report"):
-        shutil.rmtree(folder, ignore_errors=True)
-    for old in (*out.glob("pick-*.png"), *out.glob("contact-sheet.png")):
-        old.unlink()
     bundle = choose_bundle(name, out, folders)
     say(f"bundle: {bundle.title}, {bundle.folder}")
     robollm("demo-data", "--out", str(data), "--picks", str(picks))
@@ -168,7 +186,7 @@ def play(station: Station, out: Path) -> dict[str, int]:
     os.environ["ROS_LOG_DIR"] = str(out / "log")
     os.environ["ROS_DOMAIN_ID"] = str(free_domain())
     ns, picks = ["-r", "__ns:=/robollm"], len(station.truth["picks"])
-    log = (out / "perception.log").open("wb")
+    log = (out / LOG).open("wb")
     monitor = subprocess.Popen(
         [
             *(str(BIN / "verdict_monitor"), "--out", str(out), "--picks", str(picks), "--brief"),
@@ -238,7 +256,7 @@ def show(station: Station, out: Path) -> None:
     say(f"report:   {page}, figures of this recording with intervals")
     say(f"pictures: {sheet}, and one per pick, {out}/pick-*.png")
     say(f"more:     {out / 'picks.md'}, this table; {out / 'report.md'}, times of each stage; "
-        f"{out / 'perception.log'}, the nodes' log")  # fmt: skip
+        f"{out / LOG}, the nodes' log")  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None, folders: Sequence[Path] | None = None) -> int:
@@ -256,15 +274,15 @@ def main(argv: Sequence[str] | None = None, folders: Sequence[Path] | None = Non
     parser.add_argument("--picks", type=int, default=20, help="how many; 20 are two totes")
     args = parser.parse_args(argv)
     out: Path = args.out.resolve()
-    out.mkdir(parents=True, exist_ok=True)
     try:
+        claim(out)
         station = prepare(out, args.bundle, args.picks, folders)
         bad = play(station, out)
         if bad:
-            say(f"FAILED, exit codes {bad}; the nodes' log is {out / 'perception.log'}")
+            say(f"FAILED, exit codes {bad}; the nodes' log is {out / LOG}")
             return 1
         show(station, out)
-    except RobollmError as e:
+    except (RobollmError, OSError) as e:
         say(f"error: {e}")
         return 1
     except subprocess.CalledProcessError as e:  # it has said why

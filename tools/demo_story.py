@@ -182,6 +182,7 @@ def _share(marks: Sequence[str], word: str) -> str:
 def _times(picks: Sequence[Pick]) -> str:
     whole = [p.event_ms for p in picks if p.views == p.expected and not math.isnan(p.event_ms)]
     waited = sum(p.views < p.expected for p in picks)
+    mute = len(picks) - waited - len(whole)
     cores = len(os.sched_getaffinity(0))
     text = f"pick event on {cores} cores, with the player and the monitor on them: "
     if whole:
@@ -189,6 +190,9 @@ def _times(picks: Sequence[Pick]) -> str:
         text += f"p50 {p50:.0f} ms, p95 {p95:.0f} ms of {len(whole)} picks with all views"
     else:
         text += "no pick with all views and both answers"
-    if waited:
-        text += f" ({waited} not counted: not all of their views were judged)"
-    return text
+    why = (
+        (waited, "not all of their views were judged"),
+        (mute, "an answer or its time is missing"),
+    )
+    left = [f"{n} not counted: {reason}" for n, reason in why if n]
+    return f"{text} ({'; '.join(left)})" if left else text

@@ -9,6 +9,7 @@ did, or fell below its floor. 2: it can't be decided, or bundle or data are not 
 from __future__ import annotations
 
 import argparse
+import math
 import shutil
 import subprocess
 import sys
@@ -39,10 +40,11 @@ from robollm.eval.run_folder import RunFolder
 from robollm.runtime.default_bundle import default_bundle
 
 ROOT = Path(__file__).resolve().parent.parent
-QUESTION = Question(margin=0.01)
+QUESTION = Question(margin=0.01, draws=640)
 """A loss of up to .01 passes: another processor rounds otherwise, and may have another precision.
-Chance is judged by the paired resamples of both runs, at 5 % over all figures together. Figures
-with a floor decide."""
+Chance is judged by the paired resamples of both runs, at 5 % over all figures together: 640 are
+enough for up to 16 figures, and they are most of what the gate costs. Figures with a floor
+decide."""
 
 
 class Order(NamedTuple):
@@ -74,9 +76,11 @@ def evaluate(order: Order, *options: str) -> Path:
         EvalError: if it fails; what it said is on stderr.
     """
     run = _fresh(order.out / "run")
+    workers = ("--workers", str(order.workers)) if order.workers else ()
     words = [
         *("eval", "armbench", _short(order.gate / DATA, order), "--out", _short(run, order)),
-        *("--bundle", _short(order.bundle, order), "--workers", str(order.workers), "--json"),
+        # The report takes longer than all figures, and nobody reads it here.
+        *("--bundle", _short(order.bundle, order), *workers, "--json", "--no-report"),
         *options,
     ]
     done = subprocess.run(
@@ -109,14 +113,35 @@ def check(order: Order) -> int:
             fix="take it from git; for a new test set: make gate-accept",
         )
     run = evaluate(order, "--draws", "100")  # its intervals are not looked at
-    found = _compare(order, run, accepted.floors)
+    found = _compare(order, run, accepted)
     return _verdict(order, accepted, run, found)
 
 
-def _compare(order: Order, run: Path, floors: Floors) -> Comparison:
-    """The baseline against a run."""
-    question = replace(QUESTION, metric=tuple(dict.fromkeys(figure for _, figure in floors)))
-    return compare(unpack(order.gate, _fresh(order.out / "baseline")), run, question)
+def _compare(order: Order, run: Path, accepted: Accepted) -> Comparison:
+    """The baseline against a run.
+
+    Raises:
+        ConfigError: the baseline is not the run that the floors are of: accepting was cut short.
+    """
+    baseline = unpack(order.gate, _fresh(order.out / "baseline"))
+    said, wanted = RunFolder.open(baseline).card["predictor"]["sha256"], accepted.bundle["sha256"]
+    if said != wanted:
+        raise ConfigError(
+            f"the baseline in {order.gate} is of bundle {said[:12]}, its floors are of "
+            f"{wanted[:12]}",
+            fix=f"take {order.gate} from git, and make gate-accept again",
+        )
+    figures = tuple(dict.fromkeys(figure for _, figure in accepted.floors))
+    return compare(baseline, run, replace(QUESTION, metric=figures))
+
+
+def _lost(metrics: Metrics, floors: Floors) -> list[str]:
+    """Figures that have a floor and that a run lacks: their floors would be gone for good."""
+    there = {
+        (s.name, name) for s in metrics.sections for name, one in s.figures.items()
+        if not math.isnan(one.low)
+    }  # fmt: skip
+    return [f"{section} {figure}" for section, figure in floors if (section, figure) not in there]
 
 
 def _verdict(order: Order, accepted: Accepted, run: Path, found: Comparison) -> int:
@@ -154,7 +179,8 @@ def accept(order: Order, *, new_floors: bool = False) -> int:
         new_floors: take the run's own floors, although a figure is below the old one.
 
     Returns:
-        `PASSED`, or `REGRESSED`: a figure is below its old floor, and nothing was written.
+        `PASSED`, or `REGRESSED`: a figure is below its old floor or has vanished, and nothing was
+        written.
 
     Raises:
         RobollmError: if it can't be evaluated, or the run is partial.
@@ -174,11 +200,17 @@ def accept(order: Order, *, new_floors: bool = False) -> int:
         )
     before: Floors = {}
     if old is not None and same_data:
-        found = _compare(order, run, old.floors)
+        found = _compare(order, run, old)
         print(table(found, old.floors))
         before = {} if new_floors else old.floors
         if below(metrics, before):
             print("not accepted: below its floor\n  fix: a better bundle, or --new-floors")
+            return REGRESSED
+        if lost := _lost(metrics, before):
+            print(
+                f"not accepted: the run says nothing of {', '.join(lost)}, and these have floors\n"
+                "  fix: a bundle that does all that the old one did, or --new-floors"
+            )
             return REGRESSED
     else:
         print("first run on this data: floors begin anew")

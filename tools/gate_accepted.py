@@ -101,7 +101,8 @@ def read_accepted(gate: Path) -> Accepted | None:
             for section, rows in card["figures"].items()
             for figure, row in rows.items()
         }
-        return Accepted(dict(card["bundle"]), str(card["data"]["sha256"]), floors)
+        bundle = {**card["bundle"], "sha256": str(card["bundle"]["sha256"])}
+        return Accepted(bundle, str(card["data"]["sha256"]), floors)
     except (KeyError, TypeError, ValueError, AttributeError) as e:
         raise ConfigError(
             f"{gate / FLOORS} is damaged: {e!r}", fix="take it from git, or make gate-accept"

@@ -31,7 +31,6 @@ ROOT = Path(__file__).resolve().parent.parent
 BEGIN = "<!-- made by tools/results_tote_small.py from results/tote_small.json -->"
 END = "<!-- end of what tools/results_tote_small.py made -->"
 CURVES = "models/tote-small/card/learning_curves.png"
-COMMAND = "python bench/tote_small.py --gl GL --cycles CYCLES --demo REPORT"
 HEADLINES: tuple[tuple[str, str, str, str], ...] = (
     ("masks of objects, mixed totes: mAP50", "mix", "object_only_mask_mAP50", CHANCE),
     ("the same, up to 5 objects", "mix", "object_only_mask_mAP50_1-5", CHANCE),
@@ -96,7 +95,9 @@ def demo_cells(card: Card) -> tuple[str, str, str, str]:
 def caption(card: Card) -> str:
     """Conditions of all rows, and the command."""
     run = card["sets"]["gl"]["runs"]["default"]
-    made = f"`{COMMAND}` ([json](results/tote_small.json), [all tables](docs/tote-small.md))"
+    made = (
+        f"`{card['command']}` ([json](results/tote_small.json), [all tables](docs/tote-small.md))"
+    )
     counts = []
     for name, said in (("gl", "OpenGL"), ("cycles", "Cycles")):
         sections = card["sets"].get(name, {}).get("runs", {}).get("default", {}).get("sections", {})

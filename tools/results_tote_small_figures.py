@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from results_row import NOT_MEASURED, Card
@@ -109,6 +109,26 @@ def numbers(card: Card, place: str, part: str, figure: str) -> Numbers | None:
         sections = runs.get("default", {}).get("baselines", {}).get(who, {})
     row: Numbers | None = sections.get(PARTS[part], {}).get("figures", {}).get(figure)
     return row
+
+
+def columns(card: Card, heads: Mapping[str, str]) -> dict[str, str]:
+    """Places and heads of columns: those of fp32 only if it was measured beside the default.
+
+    Args:
+        card: of the results.
+        heads: place, as of `numbers` -> head.
+    """
+    return {
+        place: head
+        for place, head in heads.items()
+        if not place.endswith("/fp32") or measured(card, place)
+    }
+
+
+def measured(card: Card, place: str) -> bool:
+    """Whether there is a run SET/RUN."""
+    name, _, run = place.partition("/")
+    return run in card.get("sets", {}).get(name, {}).get("runs", {})
 
 
 def cell(

@@ -12,8 +12,10 @@ from results_tote_small_figures import (
     NOTHING,
     PARTS,
     cell,
+    columns,
     gap_words,
     goal_words,
+    measured,
     numbers,
     rows_of,
     text,
@@ -75,9 +77,10 @@ def conditions(card: Card) -> Iterator[str]:
             yield f"  Partial: {'; '.join(run['partial'])}."
     run = card["sets"]["gl"]["runs"]["default"]
     about, machine, drawn = run["predictor"], run["machine"], run["bootstrap"]
+    beside = "; fp32 beside it where a column says so" if measured(card, "gl/fp32") else ""
     yield (
         f"- Bundle {about['bundle_name']} {about['version']}, sha256 {about['sha256'][:12]}, "
-        f"{about['precision']} on {about['provider']}; fp32 beside it where a column says so."
+        f"{about['precision']} on {about['provider']}{beside}."
     )
     yield (
         f"- [Intervals]: {100 * drawn['level']:g} %, {drawn['draws']} draws over images, products, "
@@ -147,7 +150,10 @@ def notes(models: Models) -> list[str]:
 def segmentation(card: Card) -> Iterator[str]:
     """Table 8.1."""
     models, rows = published.TABLE_8_1, []
-    places = ("gl", "gl/fp32", "cycles", "cycles/fp32", "gl/chance")
+    places = columns(card, {
+        "gl": "OpenGL", "gl/fp32": "OpenGL, fp32", "cycles": "Cycles",
+        "gl/chance": "chance, OpenGL",
+    })  # fmt: skip
     for part, words in SUBSETS.items():
         for kind in ("mask", "box"):
             for iou in ("50", "75", ""):
@@ -155,8 +161,7 @@ def segmentation(card: Card) -> Iterator[str]:
                 theirs = f"{FOLDERS[part]}/mAP{iou}" if kind == "mask" else ""
                 cells = [cell(card, p, part, name) for p in places]
                 rows.append((words, f"{kind} mAP{iou}", *cells, *printed(models, theirs, 2)))
-    heads = ("OpenGL", "OpenGL, fp32", "Cycles", "Cycles, fp32", "chance, OpenGL")
-    yield from grouped(heads, models, rows)
+    yield from grouped(list(places.values()), models, rows)
     yield from notes(models)
     yield "- Protocols differ, too: ours counts objects alone (object_only)."
 
@@ -175,7 +180,10 @@ def by_objects(card: Card) -> Iterator[str]:
 def identification(card: Card) -> Iterator[str]:
     """Table 8.2."""
     models, rows = published.TABLE_8_2, []
-    places = ("gl", "gl/fp32", "cycles", "gl/colour-histogram", "gl/thumbnail")
+    places = columns(card, {
+        "gl": "OpenGL", "gl/fp32": "OpenGL, fp32", "cycles": "Cycles",
+        "gl/colour-histogram": "colour histogram", "gl/thumbnail": "thumbnail",
+    })  # fmt: skip
     for pool, where in (("container", "Container"), ("all", "All test products")):
         for views in ("n1", "n3"):
             for k in (1, 2, 3):
@@ -187,8 +195,7 @@ def identification(card: Card) -> Iterator[str]:
                 theirs = printed(models, f"{pool}/{views}/{k}", 1)
                 group = f"{where}, N={views[1:]}"
                 rows.append((group, f"recall@{k}", *cells, luck, *theirs))
-    heads = ("OpenGL", "OpenGL, fp32", "Cycles", "colour histogram", "thumbnail", "guessing")
-    yield from grouped(heads, models, rows)
+    yield from grouped([*places.values(), "guessing"], models, rows)
     yield from notes(models)
     run = card.get("sets", {}).get("gl", {}).get("runs", {}).get("default", {})
     counts = run.get("sections", {}).get("identification", {}).get("counts", {})
@@ -224,14 +231,16 @@ def by_manifest(card: Card) -> Iterator[str]:
 def defects(card: Card) -> Iterator[str]:
     """Table 8.3."""
     models, rows = published.TABLE_8_3, []
-    places = ("gl", "gl/fp32", "cycles", "gl/colour-histogram", "gl/majority")
+    places = columns(card, {
+        "gl": "OpenGL", "gl/fp32": "OpenGL, fp32", "cycles": "Cycles",
+        "gl/colour-histogram": "colour histogram", "gl/majority": "majority",
+    })  # fmt: skip
     for defect, words in DEFECTS.items():
         for figure in ("precision", "recall", "fpr"):
             cells = [cell(card, p, "defects", f"image_{defect}_{figure}") for p in places]
             said = "FPR" if figure == "fpr" else figure.capitalize()
             rows.append((words, said, *cells, *printed(models, f"{defect}/{figure}", 2)))
-    heads = ("OpenGL", "OpenGL, fp32", "Cycles", "colour histogram", "majority")
-    yield from grouped(heads, models, rows)
+    yield from grouped(list(places.values()), models, rows)
     yield from notes(models)
     yield f"- {published.DEFECT_GOAL}"
 
@@ -245,13 +254,16 @@ def per_induct(card: Card) -> Iterator[str]:
         "induct_{}_recall@fpr0.01": "recall at FPR .01",
         "induct_{}_auc": "AUC",
     }
-    places = ("gl", "gl/fp32", "cycles", "gl/colour-histogram")
+    places = columns(card, {
+        "gl": "OpenGL", "gl/fp32": "OpenGL, fp32", "cycles": "Cycles",
+        "gl/colour-histogram": "colour histogram",
+    })  # fmt: skip
     rows = [
         (words, said, *(cell(card, p, "defects", figure.format(defect)) for p in places))
         for defect, words in DEFECTS.items()
         for figure, said in figures.items()
     ]
-    yield from rows_of(("", "", "OpenGL", "OpenGL, fp32", "Cycles", "colour histogram"), rows)
+    yield from rows_of(("", "", *places.values()), rows)
     run = card.get("sets", {}).get("gl", {}).get("runs", {}).get("default", {})
     limits = run.get("predictor", {}).get("defect_thresholds", {})
     if limits:
@@ -312,6 +324,8 @@ def times(card: Card) -> Iterator[str]:
         ("a tote picture to masks", "mix", "latency_total", ""),
         ("the same, fp32", "mix", "latency_total", "/fp32"),
     ):
+        if run == "/fp32" and not measured(card, "gl/fp32"):
+            continue
         for percent in ("p50", "p95"):
             figure = f"{name}_{percent}"
             cells = (cell(card, f"{p}{run}", part, figure, digits=0) for p in SETS)
@@ -322,5 +336,7 @@ def times(card: Card) -> Iterator[str]:
         for run, said in (("picks", "picks"), ("default", "totes")):
             found = card.get("sets", {}).get(name, {}).get("runs", {}).get(run)
             if found:
-                load = found["conditions"]["others_cores"]
-                yield f"- {words}, {said}: one thread; others kept {load} cores busy."
+                about = found["conditions"]
+                count, load = about["workers"], about["others_cores"]
+                many = "one process" if count == 1 else f"{count} processes at a time"
+                yield f"- {words}, {said}: {many} of one thread; others kept {load} cores busy."

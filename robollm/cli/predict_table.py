@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import click
@@ -94,11 +95,10 @@ def _end(card: Card, good: Sequence[Card]) -> list[str]:
         if bare := gallery["without_reference"]:
             lines.append(f"{len(bare):,} products have no reference picture: {named(bare)}")
     if good:
-        total = sorted(p["ms"]["total"] for p in good)
-        middle = total[len(total) // 2]
+        total = [p["ms"]["total"] for p in good]
         lines.append(
-            f"{middle:.0f} ms a picture (median of {len(total)}, longest {total[-1]:.0f}) with "
-            f"reading, without drawing; before, {c['load_s']:.1f} s to load and warm up"
+            f"{median(total):.0f} ms a picture (median of {len(total)}, longest {max(total):.0f}) "
+            f"with reading, without drawing; before, {c['load_s']:.1f} s to load and warm up"
         )
         threads = c["threads"] or "one per core"
         lines.append(

@@ -63,8 +63,8 @@ def table(rows: Sequence[Row], expected: int, nodes: Sequence[str]) -> str:
         )
         out.append(
             f"| {r.pick_id} | {r.verdict} | {r.score:.2f} | {len(r.views)} of {expected} "
-            f"| {r.product or '-'} | {r.probability:.2f} | {_ms(r.latency_ms)} "
-            f"| {_ms(r.event_ms)} | {times} |"
+            f"| {r.product or '-'} | {r.probability:.2f} | {ms_text(r.latency_ms)} "
+            f"| {ms_text(r.event_ms)} | {times} |"
         )
     return "\n".join(out)
 
@@ -92,5 +92,6 @@ def write(
     (out / JSON).write_text(json.dumps(card, indent=1, allow_nan=False), encoding="utf-8")
 
 
-def _ms(value: float) -> str:
+def ms_text(value: float) -> str:
+    """Milliseconds for people; "-" if they are not known."""
     return "-" if math.isnan(value) else f"{value:.0f}"

@@ -32,6 +32,7 @@ from robollm.runtime.arrival import Arrival
 from robollm.runtime.memory import keep_large_buffers
 
 KEPT = 24  # messages of each kind that wait to be joined
+TIMES_KEPT = 4096  # arrival times: a live cell has 30 images a second of each view
 LINGER_S = 1.0  # after the last verdict
 NAME_S = 5.0  # longest wait for a pick's identification, once its verdict is there
 JOIN_S = 1.0  # the same, for what the nodes' diagnostics tell of the pick
@@ -41,9 +42,13 @@ NODES = ("defect_node", "identification_node")
 class _Recent(dict[Any, Any]):
     """A dict that forgets its oldest entries."""
 
+    def __init__(self, kept: int = KEPT) -> None:
+        super().__init__()
+        self._kept = kept
+
     def __setitem__(self, key: Any, value: Any) -> None:
         super().__setitem__(key, value)
-        while len(self) > KEPT:
+        while len(self) > self._kept:
             del self[next(iter(self))]
 
 
@@ -70,7 +75,7 @@ class VerdictMonitor(Node):
         self._totes, self._found, self._masks, self._tote_names = (_Recent() for _ in range(4))
         self._views: dict[str, dict[Any, Any]] = {}
         self._stages = _Recent()
-        self._came_s = _Recent()  # (stream, stamp) or pick id -> monotonic s
+        self._came_s = _Recent(TIMES_KEPT)  # (stream, stamp) or pick id -> monotonic s
 
         def listen(kind: Any, topic: str, callback: Callable[[Any], None]) -> None:
             profile = qos.IMAGES if kind is Image else qos.RESULTS
@@ -149,7 +154,7 @@ class VerdictMonitor(Node):
             values = {v.key: v.value for v in status.values}
             if values.get("state") == "active":
                 self._active.add(node)
-            if "bundle" in values:
+            if "bundle" in values and "bundle_status" in values:  # /diagnostics is everybody's
                 self.bundle = f"{values['bundle']} ({status.hardware_id})"
                 self.trained = values["bundle_status"] == "trained"
             if node in NODES and "last_pick" in values:
@@ -239,7 +244,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Watch until all verdicts came; 0 if they did, 1 if time ran out or one came twice."""
+    """Watch until all verdicts came.
+
+    Returns:
+        0 if they did, 1 if time ran out or one came twice, 2 if the settings are wrong or a picture
+        can't be written.
+    """
     raw = sys.argv if argv is None else ["verdict_monitor", *argv]
     args = _parser().parse_args(remove_ros_args(raw)[1:])
     args.out.mkdir(parents=True, exist_ok=True)
@@ -256,9 +266,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         rows.append(row)
         file = args.out / f"{row.pick_id.replace('/', '_')}.png"
         drawn.append(pool.submit(draw, file, picture))
+        ms = monitor_report.ms_text(row.event_ms)
         print(
             f"{row.pick_id}: {row.verdict} {row.score:.2f} on {len(row.views)} views, "
-            f"{row.product or 'not identified'} {row.probability:.2f}, {row.event_ms:.0f} ms",
+            f"{row.product or 'not identified'} {row.probability:.2f}, {ms} ms",
             flush=True,
         )
 
@@ -284,8 +295,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     finally:
         pool.shutdown()
         rclpy.try_shutdown()
-    for future in drawn:
-        future.result()  # a picture that failed must not pass unnoticed
     rows.sort(key=lambda r: r.pick_id)
     expected = len(view_topics(PickConfig(views=tuple(args.views))))
     text = monitor_report.table(rows, expected, NODES)
@@ -294,6 +303,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     monitor_report.write(
         args.out, rows, text, bundle=node.bundle, trained=node.trained, expected=expected
     )
+    for future in drawn:  # after the report, which shall not be lost with a picture
+        if error := future.exception():
+            print(f"error: {error}", file=sys.stderr)
+            return 2
     return 0 if len(rows) >= wanted and not node.repeated else 1
 
 

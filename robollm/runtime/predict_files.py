@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,7 +63,7 @@ def list_pictures(words: Sequence[str]) -> Listing:
     repeated = 0
     for word in words:
         for file in _of(word, listing):
-            real = file.resolve()
+            real = Path(os.path.realpath(file))  # Path.resolve has no answer for a link to itself
             repeated += real in taken
             taken.setdefault(real, file)
     return Listing(tuple(taken.values()), listing.bad, listing.others, listing.folders, repeated)

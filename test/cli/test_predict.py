@@ -297,3 +297,19 @@ def test_random_weights_are_refused_without_leave(predict, totes):
     assert done.code == 2
     assert "random weights" in done.err
     assert done.out == ""
+
+
+def test_the_median_of_two_pictures_lies_between_them(capsys):
+    from robollm.cli.predict_table import show_all
+
+    pictures = [
+        {"file": f"{ms}.png", "size": [9, 9], "error": None, "ms": {"total": ms}, "instances": []}
+        for ms in (300.0, 100.0)
+    ]
+    machine = {"cpu": "x", "cores": 2, "others_cores": 0}
+    how = {"threads": 0, "provider": "cpu", "precision": "fp32", "crop_features": "crops"}
+    show_all({
+        "kind": "tote", "bundle": {"title": "b"}, "gallery": None, "pictures": pictures,
+        "failed": 0, "conditions": {**how, "machine": machine, "load_s": 1.0},
+    })  # fmt: skip
+    assert "200 ms a picture (median of 2, longest 300)" in capsys.readouterr().out

@@ -1,5 +1,7 @@
 """Where a catalogue picture shows its product."""
 
+import statistics
+
 import numpy as np
 import pytest
 
@@ -49,3 +51,39 @@ def test_whole_means_whole():
     image = picture()
     assert product_of(image, "whole") is image
     assert product_of(image, "content").shape == (54, 64, 3)
+
+
+def slow_box(rgb):
+    """`content_box` pixel by pixel as its words say, without the margin."""
+    h, w = rgb.shape[:2]
+    strip = max(1, round(0.02 * w))
+    differs = np.zeros((h, w), bool)
+    for y, row in enumerate(rgb.astype(int)):
+        backdrop = [statistics.median([*row[:strip, c], *row[w - strip :, c]]) for c in range(3)]
+        for x in range(w):
+            differs[y, x] = any(abs(row[x, c] - backdrop[c]) > 22 for c in range(3))
+    ys = [y for y in range(h) if differs[y].sum() > max(1, 0.01 * w)]
+    xs = [x for x in range(w) if differs[:, x].sum() > max(1, 0.01 * h)]
+    return xs[0], ys[0], xs[-1] + 1, ys[-1] + 1
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_bands_of_rows_make_no_difference(seed):
+    rng = np.random.default_rng(seed)
+    image = rng.integers(200, 222, (540, 60, 3), np.uint8)  # more than two bands
+    x, y = rng.integers(10, 20), rng.integers(40, 250)
+    image[y : y + 270, x : x + 30] = rng.integers(0, 256, (270, 30, 3), np.uint8)
+    x1, y1, x2, y2 = slow_box(image)
+    dx, dy = round(0.04 * (x2 - x1)), round(0.04 * (y2 - y1))
+    assert content_box(image) == (x1 - dx, y1 - dy, x2 + dx, y2 + dy)
+
+
+def test_of_a_product_from_side_to_side_not_only_its_print_is_looked_at():
+    image = picture(backdrop=np.full(100, 240), box=(0, 30, 200, 80))
+    image[45:60, 80:120] = 255  # what the ends of these rows are taken for is the product
+    assert content_box(image) is None
+
+
+@pytest.mark.parametrize("hw", [(1, 1), (1, 9), (9, 1), (2, 2)])
+def test_tiny_pictures_have_no_content(hw):
+    assert content_box(np.full((*hw, 3), 200, np.uint8)) is None

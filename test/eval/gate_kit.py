@@ -21,7 +21,7 @@ from robollm.eval.score import score
 from robollm.runtime.bundle import file_sha256
 
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
-DRAWS = 300
+DRAWS = 200
 EVENTS = ("nominal", "multi_pick", "open", "deconstruction")
 
 

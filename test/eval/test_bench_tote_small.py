@@ -24,12 +24,14 @@ def bench(pytestconfig, monkeypatch):
     module = importlib.import_module("tote_small")
     # In this process, without a bundle or a report: what is tested is what becomes of it.
     monkeypatch.setattr(armbench, "predict", predict_here)
+    monkeypatch.setattr(armbench, "BASELINES", ("colour-histogram",))
     monkeypatch.setattr(ending, "_report", lambda run, metrics: run.path)
     monkeypatch.setattr(module, "under_load", lambda said, kept: in_process(said))
-    told = "robollm eval armbench DATA --references split --predictor"
-    monkeypatch.setattr(
-        module, "COMMANDS", {"default": f"{told} oracle", "chance": f"{told} chance"}
-    )
+    told = {
+        "default": "robollm eval armbench DATA --references split --predictor oracle --baselines",
+        "chance": module.COMMANDS["chance"],
+    }
+    monkeypatch.setattr(module, "COMMANDS", told)
     return module
 
 
@@ -58,6 +60,11 @@ def test_two_sets_become_figures_and_their_gap_and_again_the_same(bench, monkeyp
     assert str(tmp_path) not in text, "no path of this machine"
     runs = card["sets"]["gl"]["runs"]
     assert list(runs) == ["default", "chance"]
+    assert set(runs["chance"]["sections"]) == {"segmentation/mix-object-tote"}
+    assert "colour-histogram" in runs["default"]["baselines"]
+    beside = card["sets"]["cycles"]["runs"]
+    assert (list(beside), beside["default"]["baselines"]) == (["default"], {})
+    assert card["command"].endswith("--gl GL --cycles CYCLES --draws 100")
     figures = {name: section["figures"] for name, section in runs["default"]["sections"].items()}
     assert figures["identification"]["recall@1_all_product_n1"][0] == 1
     assert figures["identification"]["unknown_rejected_at_fr0.05_n3"][0] == 1
@@ -91,19 +98,37 @@ def test_the_time_of_the_demo_is_that_of_picks_all_of_whose_views_came(bench, tm
     def pick(views, ms):
         return {"views": {view: [] for view in views}, "event_ms": ms}
 
-    card = {"bundle": "b", "trained": True, "views_expected": 2, "picks": [
+    sha256 = "0123456789ab" + 52 * "f"
+    title = "tote-small 1.0 (0123456789ab)"
+    card = {"bundle": title, "trained": True, "views_expected": 2, "picks": [
         pick("ab", 90.0), pick("a", 1700.0), pick("ab", 110.0), pick("ab", 250.04),
         pick("ab", None),
     ]}  # fmt: skip
     report = tmp_path / "report.json"
     report.write_text(json.dumps(card))
-    assert bench.demo(report) == {
-        "bundle": "b", "trained": True, "picks": 5, "timed": 3, "median_ms": 110.0,
+    assert bench.demo(report, sha256) == {
+        "bundle": title, "trained": True, "picks": 5, "timed": 3, "median_ms": 110.0,
         "worst_ms": 250.0,
     }  # fmt: skip
     report.write_text(json.dumps({**card, "picks": [pick("a", 1700.0)]}))
     with pytest.raises(SystemExit, match="no pick with all of its views"):
-        bench.demo(report)
+        bench.demo(report, sha256)
+    with pytest.raises(SystemExit, match="run `make demo` again"):
+        bench.demo(report, 64 * "e")
+
+
+def test_runs_that_bring_nothing_new_are_left_out(bench):
+    every = frozenset({"segmentation", "identification", "defects"})
+
+    def left(name, tasks, precision):
+        done = {"default": {"predictor": {"precision": precision}}}
+        runs = ("default", "chance", "fp32", "picks")
+        return [run for run in runs if bench.wanted(run, name, tasks, done)]
+
+    assert left("gl", every, "int8") == ["default", "chance", "fp32", "picks"]
+    assert left("gl", every, "fp32") == ["default", "chance", "picks"]
+    assert left("cycles", every, "int8") == ["default", "picks"]
+    assert left("gl", frozenset({"defects"}), "fp32") == ["default"]
 
 
 def test_a_bundle_is_judged_at_its_own_thresholds_too(monkeypatch, tmp_path, sketch_bundle):

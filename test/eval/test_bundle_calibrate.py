@@ -109,6 +109,19 @@ def test_a_card_that_would_not_load_leaves_the_bundle_as_it_was(bundle, tmp_path
     assert not (bundle / "calibration.json").exists()
 
 
+def test_a_bundle_that_became_another_one_meanwhile_keeps_its_own_values(bundle, tmp_path):
+    run = make_run(tmp_path / "run", bundle)
+    record = calibrate(run, bundle, QUICK)
+    card = json.loads((bundle / "bundle.json").read_text())
+    (bundle / "bundle.json").write_text(json.dumps({**card, "name": "other"}))
+    before = (bundle / "bundle.json").read_bytes()
+    with pytest.raises(EvalError, match="the values were chosen for"):
+        write(bundle, record)
+    assert (bundle / "bundle.json").read_bytes() == before
+    with pytest.raises(ModelFileError, match="fix: "):
+        calibrate(run, tmp_path / "nowhere", QUICK)
+
+
 def test_the_verb_prints_what_it_chose_and_a_dry_run_changes_nothing(bundle, tmp_path, robollm):
     run = make_run(tmp_path / "run", bundle)
     before = (bundle / "bundle.json").read_bytes()

@@ -215,6 +215,29 @@ def test_scores_that_point_the_wrong_way_have_no_temperature():
         defects.temperature(images, np.ones(60, bool))
 
 
+def test_where_one_defect_s_threshold_stays_the_temperature_it_belongs_to_stays():
+    images = pictures(np.random.default_rng(11), 60, 2.0)
+    before = defects.Limits(3.0, {"multi_pick": 0.31, "package_defect": 0.32})
+    every = np.ones(60, bool)
+    some = every & ~(images.true[:, 2] & (np.arange(60) > 28))  # package_defect: 9 inducts
+    limits, why, _ = defects.choose(images, some, before, QUICK)
+    assert sorted(why) == ["package_defect", "temperature"]
+    assert "9 judged inducts have it" in why["package_defect"]
+    assert (limits.temperature, limits.thresholds["package_defect"]) == (3.0, 0.32)
+    warm = defects.highest(images, images.said(np.full(60, 3.0)))[some]
+    multi, _ = defects.threshold(warm[:, 0], images.true[some, 0], QUICK)
+    assert limits.thresholds["multi_pick"] == multi  # chosen at the temperature that stays
+    half, why, _ = defects.choose(images, some, before, QUICK, 5)
+    assert why == {}
+    assert half.temperature != 3.0
+
+
+def test_a_limit_that_no_threshold_keeps_is_said_as_no_recall():
+    scores = np.array([1.0, 1.0, 1.0, 0.2])
+    told = defects.at_limit(scores, np.array([True, True, False, False]), QUICK)
+    assert (told["recall"], told["fpr"]) == (0, 0)
+
+
 def test_what_is_told_of_verdicts_agrees_with_the_metric_of_evaluations():
     images = pictures(np.random.default_rng(13), 45, 1.5)
     images.logits[6:8] = np.nan  # one induct was not judged at all, one in one picture only

@@ -207,8 +207,53 @@ def test_the_gate_asks_the_same_command_as_a_user(copy, monkeypatch):
         gate.evaluate(order(copy))
     ((words, more),) = asked
     assert words[3:] == ["eval", "armbench", "gate/data", "--out", "out/run", "--bundle", "bundle",
-                         "--workers", "1", "--json"]  # fmt: skip
+                         "--workers", "1", "--json", "--no-report"]  # fmt: skip
     assert more["cwd"] == copy
+
+
+def test_that_command_takes_these_words_also_with_a_process_per_core(copy, monkeypatch):
+    from robollm.cli.eval.armbench import command
+
+    monkeypatch.undo()
+    asked = []
+
+    class Done:
+        returncode = 2
+
+    monkeypatch.setattr(gate.subprocess, "run", lambda words, **_: asked.append(words) or Done)
+    for workers in (gate.Order._field_defaults["workers"], 2):
+        with pytest.raises(EvalError, match="ended with exit code 2"):
+            gate.evaluate(order(copy)._replace(workers=workers), "--draws", "100")
+        with command.make_context("armbench", asked[-1][5:]) as context:
+            assert context.params["workers"] == workers
+            assert (context.params["draws"], context.params["report"]) == (100, False)
+
+
+def test_a_floor_of_what_is_not_measured_any_more_does_not_vanish_unsaid(copy, capsys, monkeypatch):
+    gone = ("identification", "recall@1_container_product_n3")
+    read, before = gate.Metrics.read, (copy / "gate" / "floors.json").read_bytes()
+
+    def without(run):
+        found = read(run)
+        sections = [
+            dataclasses.replace(s, figures={k: v for k, v in s.figures.items() if k != gone[1]})
+            for s in found.sections
+        ]
+        return dataclasses.replace(found, sections=tuple(sections))
+
+    monkeypatch.setattr(gate.Metrics, "read", without)
+    assert gate.accept(order(copy)) == REGRESSED
+    assert f"says nothing of {' '.join(gone)}" in capsys.readouterr().out
+    assert (copy / "gate" / "floors.json").read_bytes() == before
+
+
+def test_a_baseline_of_another_bundle_than_the_floors_is_refused(copy):
+    card = copy / "gate" / "baseline" / "run.json"
+    text = json.loads(card.read_text())
+    text["predictor"]["sha256"] = "ab" * 32  # as if accepting had been killed before the floors
+    card.write_text(json.dumps(text))
+    with pytest.raises(ConfigError, match="its floors are of"):
+        gate.check(order(copy))
 
 
 def test_what_is_committed_belongs_together():

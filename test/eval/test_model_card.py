@@ -151,6 +151,15 @@ def test_a_run_of_before_the_calibration_is_marked(bundle, measured):
     assert "with this bundle before its thresholds were calibrated" in words
 
 
+def test_values_whose_record_is_gone_are_not_called_uncalibrated(bundle):
+    card = json.loads((bundle / "bundle.json").read_text())
+    card["provenance"]["thresholds"] = {"calibrated": True, "sha256": "ab" * 32}
+    (bundle / "bundle.json").write_text(json.dumps(card))
+    words = write_card(bundle).path.read_text()
+    assert "not calibrated on data" not in words
+    assert "`calibration.json` is not in the folder" in words
+
+
 @pytest.mark.parametrize(
     ("text", "wanted"),
     [

@@ -44,7 +44,7 @@ def a_run(value: float) -> Card:
         "machine": {"cores": 2, "cpu": "Chip", "system": "Linux"},
         "versions": {"onnxruntime": "1.31", "robollm": "1.0"},
         "bootstrap": {"draws": 1000, "level": 0.95, "seed": 0},
-        "conditions": {"others_cores": 1.5},
+        "conditions": {"others_cores": 1.5, "workers": 2},
         "partial": [],
         "manifests": {"least": 16, "median": 20, "most": 25},
         "sections": {
@@ -67,6 +67,7 @@ def a_set(value: float) -> Card:
 @pytest.fixture
 def card() -> Card:
     return {
+        "command": "python bench/tote_small.py --gl GL",
         "commands": {"default": "robollm eval armbench DATA"},
         "limit": 0,
         "demo": None,
@@ -144,16 +145,29 @@ def test_published_numbers_stand_apart_and_say_that_they_are_another_datasets(
 ) -> None:
     document = tool.document(card, "../curves.png")
     heads = [row for row in document.splitlines() if "not comparable" in row]
-    assert [row.count("|") - 1 for row in heads] == [2 + 5 + 2, 2 + 6 + 4, 2 + 5 + 3]
+    assert [row.count("|") - 1 for row in heads] == [2 + 3 + 2, 2 + 5 + 4, 2 + 4 + 3]
     mask = line(document, "Mixed object tote | mask mAP50")
-    assert mask[2:] == ["0.800 [0.700, 0.850]", "–", "not measured", "not measured",
-                        "0.001 [0.000, 0.002]", "*0.72*", "*0.82*"]  # fmt: skip
+    assert mask[2:] == ["0.800 [0.700, 0.850]", "not measured", "0.001 [0.000, 0.002]", "*0.72*",
+                        "*0.82*"]  # fmt: skip
     first = line(document, "Container, N=1 | recall@1")
-    assert first[2:] == ["80.0 [70.0, 85.0]", "–", "not measured", "25.0 [0.0, 100.0]", "–", "–",
+    assert first[2:] == ["80.0 [70.0, 85.0]", "not measured", "25.0 [0.0, 100.0]", "–", "–",
                          "*71.7*", "*77.2*", "*83.7*", "*97.8*"]  # fmt: skip
     assert "![Validation figures by step](../curves.png)" in document
     assert line(document, "Multi-pick | verdict: FPR")[2] == "0.060 [0.040, 0.090]"
     assert line(document, "instances: found at IoU .5")[1] == "0.800 [0.700, 0.850]; 0.013"
+
+
+def test_fp32_has_columns_where_it_was_measured_beside_another_precision(
+    tool: ModuleType, card: Card
+) -> None:
+    assert "fp32" not in tool.document(card, "")
+    card["sets"]["gl"]["runs"]["fp32"] = a_run(0.7)
+    document = tool.document(card, "")
+    mask = line(document, "Mixed object tote | mask mAP50")
+    assert mask[2:4] == ["0.800 [0.700, 0.850]", "0.700 [0.600, 0.750]"]
+    assert "int8 on cpu; fp32 beside it where a column says so." in document
+    assert line(document, "the same, fp32 | p50")[2:] == ["–", "not measured"]
+    assert "OpenGL, totes: 2 processes at a time of one thread; others kept 1.5 cores" in document
 
 
 def test_every_goal_of_the_plan_is_there_once(words: ModuleType, tool: ModuleType) -> None:

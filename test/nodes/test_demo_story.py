@@ -100,16 +100,18 @@ def test_the_sum_counts_by_hand_and_warns_of_every_defect_that_passed(tools, pic
         pick(name="slipped", true_label="package_defect", true_event="open", score=0.55),
         pick(name="stranger", in_manifest=False, product="unknown"),
         pick(name="mute", product="", event_ms=math.nan, verdict="uninspected", views=0),
+        pick(name="untold", event_ms=math.nan),
     ]
     said = tools.demo_story.summary(picks).splitlines()
     assert said[0].startswith(
-        "verdicts: 5 of 7 right (95 % interval 0.29 to 0.96); "
+        "verdicts: 6 of 8 right (95 % interval 0.35 to 0.97); "
         "1 false nominal, 0 false alarm, 0 other defect, 1 not inspected"
     )
-    assert said[1].startswith("products: 5 of 6 right")
+    assert said[1].startswith("products: 6 of 7 right")
     assert said[1].endswith("0 wrong, 1 not named")
     assert said[2].startswith("products that the manifest lacks: 1 of 1 given no name of it")
     assert "p50 100 ms, p95 118 ms of 5 picks with all views (2 not counted" in said[3]
+    assert said[3].endswith("1 not counted: an answer or its time is missing)")
     [warning] = said[4:]
     assert warning.startswith("WARNING: slipped is open and was called nominal (0.55)")
 
@@ -137,6 +139,20 @@ def test_the_contact_sheet_holds_every_picture_and_is_coloured_by_the_truth(tool
     files[0].unlink()
     with pytest.raises(OSError, match="can't read"):
         tools.demo_sheet.contact_sheet(picks, files, "bundle x", True)
+
+
+def test_nothing_is_deleted_in_a_folder_that_is_no_demos(tools, tmp_path):
+    for name in ("data/mine.txt", "report/mine.txt", "pick-0001.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    with pytest.raises(ConfigError, match=r"no perception\.log that says"):
+        tools.demo.claim(tmp_path)
+    assert len([p for p in tmp_path.rglob("*") if p.is_file()]) == 3
+    (tmp_path / "perception.log").touch()
+    tools.demo.claim(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["perception.log"]
+    tools.demo.claim(tmp_path / "new" / "folder")
+    assert tools.demo.main(["--out", str(tmp_path / "perception.log")]) == 1  # a file: said so
 
 
 def test_without_the_default_bundle_random_weights_are_shown_with_loud_words(

@@ -180,3 +180,11 @@ def test_the_view_is_what_was_said_else_the_files_name_else_the_first_after_the_
 def test_a_view_that_the_bundle_does_not_join_is_refused_with_those_that_it_does():
     with pytest.raises(ConfigError, match="image, tote_wall, on_arm_low"):
         view_name(Path("x.jpg"), "far_tray", JOINED)
+
+
+def test_a_link_to_itself_is_a_picture_that_can_not_be_read(folder):
+    (folder / "loop.png").symlink_to("loop.png")
+    assert [f.name for f in list_pictures([str(folder)]).files] == ["a.jpg", "b.PNG", "loop.png"]
+    (loop,) = list_pictures([str(folder / "loop.png")]).files
+    with pytest.raises(FrameError, match="can't be read"):
+        read_frame(loop, max_side=100)

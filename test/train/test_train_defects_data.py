@@ -62,6 +62,22 @@ def test_a_crop_shows_its_share_of_what_is_held(tmp_path, options, share):
     assert green == pytest.approx(share, abs=0.02)
 
 
+@pytest.mark.parametrize("margin", [0, 0.0])  # a config may say either
+def test_half_of_the_training_crops_are_wider_and_evaluation_is_not(tmp_path, margin):
+    write(tmp_path, {"1": [NOMINAL]})
+    data = DefectData(str(tmp_path), size=60, margin=margin, loose=1.0)
+
+    def green(rng):
+        image = data.load(0, rng)["inputs"]["images"][0].float()
+        return (image[1] > image[2]).float().mean().item()
+
+    shares = np.array([green(np.random.default_rng(seed)) for seed in range(60)])
+    tight = shares > 0.98
+    assert 18 <= tight.sum() <= 42
+    assert shares[~tight].min() < 0.6, "up to the whole picture, half of which is the box"
+    assert green(None) > 0.98
+
+
 def test_what_is_outside_of_the_polygons_gets_the_mean_colour(tmp_path):
     write(tmp_path, {"1": [NOMINAL]}, polygons=[[10, 5, 29, 5, 29, 34, 10, 34]])
     image = DefectData(str(tmp_path), size=40, crop="mask").load(0, None)["inputs"]["images"][0]
@@ -82,7 +98,15 @@ def test_a_folder_without_anything_usable_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "bad", [{"crop": "circle"}, {"margin": -1}, {"frames": 0}, {"val_share": 0}, {"split": "dev"}]
+    "bad",
+    [
+        {"crop": "circle"},
+        {"margin": -1},
+        {"frames": 0},
+        {"val_share": 0},
+        {"split": "dev"},
+        {"loose": 1, "crop": "image"},
+    ],
 )
 def test_a_setting_out_of_range_is_refused(tmp_path, bad):
     write(tmp_path, many(6))

@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 from pick_folders import THREE, product_id, write
 
-from robollm.core.errors import ConfigError
+from robollm.core.errors import ConfigError, FrameError
+from robollm.data import armbench_identification as armbench
 from robollm.data import jpeg
 from robollm.data.armbench_segmentation import MIX, ROOT
 from robollm.train.engine.draws import Draw
 from robollm.train.identification.batches import ProductBatches
+from robollm.train.identification.crops import ToteCrops, outlined
 from robollm.train.identification.data import PickData
 
 HW = (96, 128)
@@ -99,3 +101,41 @@ def test_samples_of_totes_are_for_training_with_the_view_before_the_pick(folder,
     settings = {"split": "train", "views": THREE, "tote_samples": 1, **settings}
     with pytest.raises(ConfigError, match="tote_samples is"):
         PickData(folder, size=16, **settings)
+
+
+def test_a_box_outside_of_its_picture_is_named_and_not_learned(tmp_path, monkeypatch):
+    monkeypatch.setitem(BOXES, 0, (300, 8, 40, 32, 1.0))
+    put_tote(tmp_path)
+    crops = ToteCrops(tmp_path, [product_id(0)])
+    with pytest.raises(FrameError, match=r"box \(300.*128x96 px") as e:
+        crops.draw(product_id(0), np.random.default_rng(0))
+    assert e.value.kind == "outside_box"
+
+
+def test_an_outline_is_cut_wider_by_shares_of_its_own_side(tmp_path):
+    root = write(tmp_path, picks=1)
+    pick = armbench.read_pick(root, "0000")
+    rgb = np.zeros((40, 48, 3), np.uint8)
+    rgb[..., 0], rgb[..., 1] = np.arange(40)[:, None], np.arange(48)
+    for wider, rows, columns in (
+        ((0, 0, 0, 0), (2, 37), (6, 41)),  # 8 to 40 and 4 to 36, 5 % around it
+        ((0.1, 0, 0, 0), (2, 37), (3, 41)),
+        ((0, 0.05, 0, 0), (0, 37), (6, 41)),
+        ((0, 0, 0.1, 0.05), (2, 39), (6, 44)),
+        ((9, 9, 9, 9), (0, 39), (0, 47)),
+    ):
+        out = outlined(rgb, root, pick, "PickRGB", wider)
+        assert (out[0, 0, 0], out[-1, 0, 0]) == rows
+        assert (out[0, 0, 1], out[0, -1, 1]) == columns
+
+
+def test_half_of_the_views_after_the_pick_are_cut_wider_none_before_it(folder):
+    train = data(folder, loose=0.5)
+    rng = np.random.default_rng(0)
+    drawn = [train._wider("ToteWallRGB", rng) for _ in range(200)]
+    some = np.array([d for d in drawn if any(d)])
+    assert 80 <= len(some) <= 120
+    assert 0 <= some.min() < 0.02 < 0.48 < some.max() <= 0.5
+    assert all(train._wider("PickRGB", rng) == (0, 0, 0, 0) for _ in range(20))
+    with pytest.raises(ConfigError, match="loose is 1 with crop 'image'"):
+        PickData(folder, "train", size=16, views=THREE, loose=1)

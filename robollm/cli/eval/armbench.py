@@ -56,6 +56,8 @@ _OPTIONS = (
                  show_default=True, help="Frames of a video that are judged."),
     click.option("--frames-per-video", type=click.IntRange(1), default=64, show_default=True,
                  help="The same, at most of one video."),
+    click.option("--report/--no-report", default=True, show_default=True,
+                 help="Write report.html, too; `robollm eval report` can do that later."),
 )  # fmt: skip
 
 
@@ -93,6 +95,7 @@ def command(
     references: str | None,
     frames_per_second: float,
     frames_per_video: int,
+    report: bool,
     gallery: Path | None,
     limit: int | None,
     workers: int,
@@ -146,7 +149,8 @@ def command(
     with resumable(out, as_json=as_json), shown() as progress:
         settled = evaluate(order, progress)
         missing = evaluate_baselines(settled, progress) if baselines else {}
-        finish(out, draws, seed, as_json=as_json, more={"baselines_left_out": missing})
+        finish(out, draws, seed, as_json=as_json, report=report,
+               more={"baselines_left_out": missing})  # fmt: skip
 
 
 def _pairs(categories: tuple[str, ...]) -> dict[str, str]:

@@ -18,7 +18,12 @@ _UNITS = {"segmentation": "images", "identification": "picks", "defects": "induc
 
 
 def thresholds(card: Mapping[str, Any], calibration: Mapping[str, Any] | None) -> str:
-    """Markdown: the decision values of a card, and what their calibration measured."""
+    """Markdown: the decision values of a card, and what their calibration measured.
+
+    Args:
+        card: `bundle.json`.
+        calibration: see `read_calibration`.
+    """
     values = [
         [f"{task}.{name}", f"{value:g}"]
         for task, some in sorted(card["thresholds"].items())
@@ -26,7 +31,14 @@ def thresholds(card: Mapping[str, Any], calibration: Mapping[str, Any] | None) -
     ]
     told = [table(("value", "is"), values)]
     if calibration is None:
-        return "\n\n".join([*told, "**They were not calibrated on data.**"])
+        known = card.get("provenance", {}).get("thresholds", {})
+        why = (
+            f"They come from a file of sha256 `{known.get('sha256', '')[:12]}`; what they cost is "
+            "not known: its `calibration.json` is not in the folder."
+            if known.get("calibrated")
+            else "They were not calibrated on data."
+        )
+        return "\n\n".join([*told, f"**{why}**"])
     data = calibration["data"]
     told.append(
         f"Chosen by `{calibration['program']}` on {data['name']}, {data['split']}. Shares below "

@@ -142,8 +142,15 @@ def _note(predictor: Mapping[str, Any], bundle: Bundle) -> str:
     if said == bundle.sha256:
         return ""
     before = bundle.provenance.get("thresholds", {}).get("calibrated_from")
-    state = "before its thresholds were calibrated" if said == before else "in another state"
-    return f"measured with this bundle {state} ({said[:12]}), so verdicts are those of then"
+    if said == before:
+        return (
+            f"measured with this bundle before its thresholds were calibrated ({said[:12]}), so "
+            "verdicts are those of then"
+        )
+    return (
+        f"measured with another state of this bundle ({said[:12]}): embeddings are the same; "
+        "detector, defects and thresholds may not be"
+    )
 
 
 def datasets(files: Iterable[Path]) -> list[Dataset]:

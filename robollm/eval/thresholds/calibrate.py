@@ -18,7 +18,7 @@ from robollm.eval.run_folder import RunFolder
 from robollm.eval.thresholds import defects, identification, segmentation
 from robollm.eval.thresholds.parts import Chosen, Wish
 from robollm.export.writer import said_clearly, workplace
-from robollm.runtime.bundle import load_bundle
+from robollm.runtime.bundle import Bundle, load_bundle
 
 CARD, FILE = "bundle.json", "calibration.json"
 PROGRAM = "robollm bundle calibrate"
@@ -65,8 +65,9 @@ def calibrate(run: RunFolder, folder: Path, wish: Wish) -> Json:
         ModelFileError: the bundle is damaged.
         GalleryError: the run's references are missing or damaged.
     """
+    bundle = load_bundle(folder, allow_untrained=True)
     card = json.loads((folder / CARD).read_bytes())
-    before, source = _answered(run, folder, card)
+    before, source = _answered(run, folder, card, bundle)
     about = run.card
     chosen = {task: make(run, before[task], wish) for task, make in _TASKS.items()}
     if not any(one.values for one in chosen.values()):
@@ -113,8 +114,15 @@ def write(folder: Path, record: Mapping[str, Any]) -> str:
 
     Raises:
         ModelFileError: the bundle is damaged, or can't be written; its card is as it was.
+        EvalError: it is another bundle by now.
     """
     text = _text(record, 1)
+    source, now = record["bundle"]["sha256"], load_bundle(folder, allow_untrained=True)
+    if source not in (now.sha256, now.provenance.get("thresholds", {}).get("calibrated_from")):
+        raise EvalError(
+            f"{folder} holds {now.title} by now; the values were chosen for {source[:12]}",
+            fix="calibrate again, and let nothing else write there meanwhile",
+        )
     card = json.loads((folder / CARD).read_bytes())
     card["thresholds"] = record["thresholds"]
     card["provenance"] = {**card.get("provenance", {}), "thresholds": _provenance(record, text)}
@@ -165,7 +173,7 @@ def _provenance(record: Mapping[str, Any], text: bytes) -> Json:
     }
 
 
-def _answered(run: RunFolder, folder: Path, card: Json) -> tuple[Json, str]:
+def _answered(run: RunFolder, folder: Path, card: Json, bundle: Bundle) -> tuple[Json, str]:
     """Thresholds and sha256 of the bundle that answered: this one, or as it was before."""
     fix = f"evaluate this bundle: robollm eval armbench DATA --split val --bundle {folder} --out R"
     about = run.card
@@ -180,7 +188,6 @@ def _answered(run: RunFolder, folder: Path, card: Json) -> tuple[Json, str]:
     gaps = run.gaps()
     if gaps:
         raise EvalError(f"{run.path}: {'; '.join(gaps)}", fix="finish it with the same command")
-    bundle = load_bundle(folder, allow_untrained=True)
     said = str(predictor["sha256"])
     known = bundle.provenance.get("thresholds", {})
     if said == bundle.sha256:

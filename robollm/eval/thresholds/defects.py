@@ -113,13 +113,14 @@ def temperature(images: Images, inducts: Mask) -> float:
     return float(f"{1 / float(theta[0]):.6g}")
 
 
-def threshold(scores: Vector, true: Mask, wish: Wish) -> tuple[float, bool]:
+def threshold(scores: Vector, true: Mask, wish: Wish, least: int = LEAST) -> tuple[float, bool]:
     """The highest threshold of one defect with the wanted recall, hence the lowest FPR.
 
     Args:
         scores: (I,) of inducts; -inf: not judged, a defect there is missed.
         true: (I,) bool.
         wish: `recall` and `confidence` count.
+        least: judged inducts that have it, and that don't, wanted of each.
 
     Returns:
         The threshold; and whether the recall is reached. If not, all judged defects are above it.
@@ -131,9 +132,9 @@ def threshold(scores: Vector, true: Mask, wish: Wish) -> tuple[float, bool]:
     found = np.sort(scores[true & judged])[::-1]
     n = int(true.sum())
     rest = int((judged & ~true).sum())
-    if min(len(found), rest) < LEAST // 2:
+    if min(len(found), rest) < least:
         raise CalibrationError(
-            f"{len(found)} judged inducts have it and {rest} don't, want {LEAST} of each"
+            f"{len(found)} judged inducts have it and {rest} don't, want {least} of each"
         )
     shown = [
         at_least(k, n, wish.confidence) if wish.confidence else k / n
@@ -153,7 +154,7 @@ def at_limit(scores: Vector, true: Mask, wish: Wish) -> Json:
     over = float(false[allowed]) if allowed < len(false) else 0.0
     above = float(scores[judged & (scores > over)].min(initial=1.0))
     limit = between(over, above)
-    hits = judged & (scores >= limit)
+    hits = judged & (scores >= limit) & (scores > over)
     return {
         "threshold": number(limit),
         "recall": number(float((hits & true).sum() / true.sum())),
@@ -170,24 +171,39 @@ def highest(images: Images, said: Vector) -> Vector:
 
 
 def choose(
-    images: Images, inducts: Mask, before: Limits, wish: Wish
+    images: Images, inducts: Mask, before: Limits, wish: Wish, least: int = LEAST
 ) -> tuple[Limits, dict[str, str], list[str]]:
-    """Temperature, then thresholds, from some inducts.
+    """Temperature, then thresholds, from some inducts; `least`: see `threshold`.
+
+    A threshold means something at its temperature alone: if one stays, the temperature does.
 
     Returns:
         The limits; name -> why it is the old one; defects whose recall can't be reached.
     """
-    why: dict[str, str] = {}
     try:
         warm = temperature(images, inducts)
     except CalibrationError as e:
-        warm, why["temperature"] = before.temperature, e.what
+        found, why, short = _thresholds(images, inducts, before.temperature, before, wish, least)
+        return found, {**why, "temperature": e.what}, short
+    found, why, short = _thresholds(images, inducts, warm, before, wish, least)
+    if why:
+        lost = f"the threshold of {' and '.join(why)} stays, and it belongs to this temperature"
+        found, why, short = _thresholds(images, inducts, before.temperature, before, wish, least)
+        why["temperature"] = lost
+    return found, why, short
+
+
+def _thresholds(
+    images: Images, inducts: Mask, warm: float, before: Limits, wish: Wish, least: int
+) -> tuple[Limits, dict[str, str], list[str]]:
+    """The same at a given temperature."""
     scores = highest(images, images.said(np.full(len(images.inducts), warm)))[inducts]
     limits, short = dict(before.thresholds), []
+    why: dict[str, str] = {}
     for kind in KINDS:
         c = LABELS.index(kind)
         try:
-            limits[kind], reached = threshold(scores[:, c], images.true[inducts, c], wish)
+            limits[kind], reached = threshold(scores[:, c], images.true[inducts, c], wish, least)
             short += [] if reached else [kind]
         except CalibrationError as e:
             why[kind] = e.what
@@ -272,7 +288,8 @@ def calibrate(run: RunFolder, before: Json, wish: Wish) -> Chosen:
     kinds = ["+".join(k for k, t in zip(LABELS, row, strict=True) if t) for row in images.true]
     first = first_half(images.inducts, kinds, wish.seed)
     limits, kept, short = choose(images, every, old, wish)
-    sides = [choose(images, half, old, wish)[0] for half in (first, ~first)]
+    halves = [choose(images, half, old, wish, LEAST // 2) for half in (first, ~first)]
+    sides = [side for side, _, _ in halves]
     record |= {
         "held_out": told(images, [sides[1] if mine else sides[0] for mine in first], wish),
         "held_out_values": [{**s.thresholds, "temperature": s.temperature} for s in sides],
@@ -286,6 +303,11 @@ def calibrate(run: RunFolder, before: Json, wish: Wish) -> Chosen:
         if k in KINDS and k not in kept
     }
     loud = [f"defects.{name} stays as it was: {why}" for name, why in kept.items()]
+    loud += [
+        f"defects.{name}: one half of the inducts could not choose it ({why}), so held-out figures "
+        "of the other half are of the value before"
+        for _, lacks, _ in halves for name, why in lacks.items() if name not in kept
+    ]  # fmt: skip
     loud += [line for k in KINDS if k not in kept for line in _loud(k, k in short, record, wish)]
     values = {**limits.thresholds, "temperature": limits.temperature}
     chosen = {k: v for k, v in values.items() if k not in kept}

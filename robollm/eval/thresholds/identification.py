@@ -262,10 +262,11 @@ def _calibrate(seen: Sequence[Seen], record: Json, before: Json, wish: Wish) -> 
     old = float(before["temperature"])
     first = first_half([s.truth for s in seen], [""] * len(seen), wish.seed)
     policy, why = choose(seen, wish, old)
-    sides = [
-        choose([s for s, mine in zip(seen, first, strict=True) if mine == side], wish, old)[0]
+    halves = [
+        choose([s for s, mine in zip(seen, first, strict=True) if mine == side], wish, old)
         for side in (True, False)
     ]
+    sides = [side for side, _ in halves]
     parts = {
         "held_out": [sides[1] if mine else sides[0] for mine in first],
         "on_all": [policy] * len(seen),
@@ -284,6 +285,11 @@ def _calibrate(seen: Sequence[Seen], record: Json, before: Json, wish: Wish) -> 
     loud = [f"identification's temperature stays {old:g}: {why}"] if why else []
     if not why:
         values["temperature"] = policy.temperature
+        loud += [
+            "identification.temperature: one half of the products could not choose it "
+            f"({lacks}), so held-out figures of the other half are of the value before"
+            for _, lacks in halves if lacks
+        ]  # fmt: skip
     held = record["held_out"]["unknown_rejected"]
     if held["low"] is None or held["low"] <= wish.false_reject:
         loud.append(

@@ -113,13 +113,15 @@ class DefectData(TaskData):
         if (
             crop not in CROPS
             or not (0 <= margin <= 10 and 0 <= loose <= 10)
+            or (loose and crop == "image")
             or not (0 <= drop_reference <= 1 and 0 < val_share < 1)
             or frames < 1
         ):
             raise ConfigError(
                 f"crop {crop!r}, margin {margin}, loose {loose}, frames {frames}, drop_reference "
                 f"{drop_reference}, val_share {val_share}; want crop of {', '.join(CROPS)}, margin "
-                "and loose 0 to 10, frames >= 1, drop_reference 0 to 1, val_share between 0 and 1",
+                "and loose 0 to 10 (loose only with a crop of box or mask), frames >= 1, "
+                "drop_reference 0 to 1, val_share between 0 and 1",
                 fix="correct the dataset's settings",
             )
         self.root = find_root(data_root)
@@ -258,7 +260,7 @@ class DefectData(TaskData):
         if self._crop == "image" or image.box is None:
             return rgb
         x1, y1, x2, y2 = image.box
-        wider = np.full(4, self._margin)
+        wider = np.full(4, float(self._margin))
         if rng is not None and self._loose and rng.random() < 0.5:
             wider += rng.uniform(0, self._loose, 4)
         left, up, right, down = np.rint(wider * np.array([x2 - x1, y2 - y1] * 2)).astype(int)

@@ -75,11 +75,20 @@ class ToteCrops:
             (H, W, 3) uint8, and the picture's name.
 
         Raises:
-            FrameError: if the picture can't be read.
+            FrameError: if the picture can't be read, or the box lies outside of it.
         """
         of_product = self.boxes[product]
         path, box = of_product[int(rng.integers(len(of_product)))]
-        return _cut(read_image(path), np.array(box[:2]), np.array(box[2:])), path.name
+        rgb = read_image(path)
+        out = _cut(rgb, np.array(box[:2]), np.array(box[2:]))
+        if not out.size:
+            raise FrameError(
+                f"{path}: {product} has the box {box} (x1, y1, x2, y2) in a picture of "
+                f"{rgb.shape[1]}x{rgb.shape[0]} px",
+                kind="outside_box",
+                fix="correct the annotation, or set tote_samples=0",
+            )
+        return out, path.name
 
 
 def outlined(

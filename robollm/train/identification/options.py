@@ -32,8 +32,11 @@ def check(
     _one_of("crop", crop, CROPS)
     _one_of("gallery", gallery, GALLERIES)
     _one_of("reference_crop", reference_crop, WAYS)
-    if not 0 <= loose <= 10:
-        raise ConfigError(f"loose is {loose}, want 0 to 10", fix="0 cuts as evaluation does")
+    if not 0 <= loose <= 10 or (loose and crop != "segment"):
+        raise ConfigError(
+            f"loose is {loose} with crop {crop!r}; want 0 to 10, and 0 without crop 'segment'",
+            fix="0 cuts as evaluation does",
+        )
     for one in views:
         _one_of("view", one, VIEWS)
     if not views or len(set(views)) != len(views) or not 0 <= view_dropout < 1:
