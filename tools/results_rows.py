@@ -156,7 +156,8 @@ ROWS = (
     Row(
         "masks, identification, defects: accuracy",
         NOT_MEASURED,
-        "there are no trained weights in this version",
+        "tote-small is a first version: [its card](models/tote-small/card.md) has figures of a "
+        "part of its test set",
     ),
     Row(
         TOTE,

@@ -11,7 +11,7 @@ from types import ModuleType
 import pytest
 
 TARGETS = set(
-    "help setup train-setup demo test lint types imports check docs-gen bench lock clean"
+    "help setup train-setup demo test gate gate-accept lint types imports check docs-gen bench lock clean"
     " distclean".split()
 )
 MACHINE_PATH = re.compile(r"(?<![\w.$}~-])/(?:home|Users|root|work|farm)/\w")
