@@ -11,8 +11,8 @@ from types import ModuleType
 import pytest
 
 TARGETS = set(
-    "help setup train-setup demo test gate gate-accept lint types imports check docs-gen bench lock clean"
-    " distclean".split()
+    "help setup train-setup demo test gate gate-accept lint types imports check docs-gen bench lock"
+    " clean distclean".split()
 )
 MACHINE_PATH = re.compile(r"(?<![\w.$}~-])/(?:home|Users|root|work|farm)/\w")
 PACKAGE_HOST = re.compile(r"https?://[a-z.]*(?:python|pypi|npm|debian)[a-z]*\.(?:org|com)")
