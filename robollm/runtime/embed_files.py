@@ -131,7 +131,8 @@ class LocalEmbedding:
         return _Read(Seen(picture, digest), frame)
 
     def _embed(self, group: Sequence[_Read]) -> list[Seen]:
-        vectors = iter(self._perceiver.embed_references([r.frame for r in group if r.frame]))
+        frames = [r.frame for r in group if r.frame]
+        vectors = iter(self._perceiver.embed_references(frames) if frames else ())
         return [
             Seen(r.seen.picture, r.seen.sha256, next(vectors)) if r.frame else r.seen for r in group
         ]

@@ -61,7 +61,6 @@ def test_the_version_is_the_packages(robollm):
     "words",
     [
         ["segment", "nothing.jpg"],
-        ["segment", "{tote}"],
         ["segment", "{tote}", "--bundle", "{tmp}"],
         ["segment", "{tote}", "--bundle", "{bundle}"],
         ["segment", "{tote}", "--bundle", "{bundle}", "--score-min", "nan", "--allow-untrained"],

@@ -175,10 +175,12 @@ def test_a_loaded_graph_needs_no_more_memory_for_being_packed(tmp_path: Path) ->
     for name, model in {"full": full, "half": pack(full)}.items():
         path = tmp_path / f"{name}.onnx"
         path.write_bytes(model.SerializeToString())
-        done = subprocess.run(
-            [sys.executable, "-c", _WEIGH, str(path)], capture_output=True, text=True, check=True
-        )
-        used[name] = float(done.stdout)
+        command = [sys.executable, "-c", _WEIGH, str(path)]
+        # The least of three: what an allocator keeps beside the weights varies by some MiB.
+        runs = [
+            subprocess.run(command, capture_output=True, text=True, check=True) for _ in range(3)
+        ]
+        used[name] = min(float(done.stdout) for done in runs)
     assert used["full"] > 45, "the weights are in memory: 48 MiB"
     assert used["half"] < used["full"] + 6
 

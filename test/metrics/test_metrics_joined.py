@@ -42,5 +42,5 @@ def test_each_tally_sees_its_own_units_of_one_resample():
 
 def test_a_figure_in_two_tallies_is_an_error():
     one = OpenSetTally([0.9], [0.5], ["x"])
-    with pytest.raises(EvalError, match=r"4 figures are in two tallies: auroc, .*"):
+    with pytest.raises(EvalError, match=r"5 figures are in two tallies: auroc, .*"):
         Joined([one, one])

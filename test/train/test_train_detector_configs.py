@@ -17,7 +17,7 @@ def test_every_config_builds(name):
     cfg = config(name)
     with torch.device("meta"):
         model = assembled(cfg)
-    kinds = {"two-class": "two", "object": "object", "armbench": "agnostic"}
+    kinds = {"two-class": "two", "object": "object", "tote-small": "object", "armbench": "agnostic"}
     classes = next(c for word, c in kinds.items() if word in name)
     heads = [*model.roi_head.bbox_head, *model.roi_head.mask_head]
     assert {h.num_classes for h in heads} == {2 if classes == "two" else 1}
@@ -25,9 +25,10 @@ def test_every_config_builds(name):
     assert {p.classes for p in parts} == {classes}
     assert cfg.select.metric in METRICS.build(cfg.val_evaluator).names
     assert not [k for k in cfg if k.startswith("_")]
+    sizes = {"base": 85.89e6, "large": 303.55e6, "small": 6.6e6}
     size = sum(p.numel() for p in model.backbone.parameters())
     assert size == pytest.approx(
-        {"base": 85.89e6, "large": 303.55e6, "small": 6.6e6}[name.split("-")[3].split("_")[0]],
+        next(n for word, n in sizes.items() if word in name),
         rel=0.02,
     )
 
@@ -36,7 +37,8 @@ def test_there_is_a_config_of_each_size_and_both_kinds_of_classes():
     sizes = ("base", "large", "small")
     stems = [f"cascade-mask-rcnn_beit3-{s}_armbench" for s in sizes]
     want = [f"{s}{c}.py" for s in stems for c in ("", "-two-class")]
-    assert sorted(ALL) == sorted([*want, f"{stems[2]}-object.py"])
+    ours = "cascade-mask-rcnn_tote-small_sim.py"
+    assert sorted(ALL) == sorted([*want, f"{stems[2]}-object.py", ours])
 
 
 def test_the_base_recipe_is_vitdets_and_robollms():

@@ -281,6 +281,7 @@ def test_a_config_fits_together(name, whole):
     assert train.size == val.size == model.encoder.settings.grid * model.encoder.settings.patch
     for part in (train, val):
         part.update(data_root=str(whole), size=32)
+    train.pop("tote_samples", 0)  # there are no totes here; test_train_tote_crops.py has some
     assert train.get("fit") == val.get("fit")
     data, other = DATASETS.build(train), DATASETS.build(val)
     assert data.views == other.views

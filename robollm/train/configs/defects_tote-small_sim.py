@@ -25,7 +25,10 @@ _camera = {
     "jpeg": 0.4,
 }
 
-model = {"heads": {"defects": {"in_channels": 256}}}
+model = {
+    "encoder": {"variant": "small256", "depth": 8, "patch": 16, "grid": _size // 16},
+    "heads": {"defects": {"in_channels": 256}},
+}
 train_dataloader = {
     "batch_size": 32,
     "dataset": {

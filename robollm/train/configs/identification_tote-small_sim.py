@@ -28,7 +28,10 @@ _camera = {
 }
 _light = {"brightness": 0.15, "contrast": 0.15, "camera": _camera}
 
-model = {"heads": {"identification": {"dim": 256, "views": len(_views), "hidden": 256}}}
+model = {
+    "encoder": {"variant": "small256", "grid": _size // 16},
+    "heads": {"identification": {"dim": 256, "views": len(_views), "hidden": 256}},
+}
 train_dataloader = {
     "dataset": {
         "size": _size,
