@@ -139,3 +139,9 @@ def test_half_of_the_views_after_the_pick_are_cut_wider_none_before_it(folder):
     assert all(train._wider("PickRGB", rng) == (0, 0, 0, 0) for _ in range(20))
     with pytest.raises(ConfigError, match="loose is 1 with crop 'image'"):
         PickData(folder, "train", size=16, views=THREE, loose=1)
+
+
+def test_data_without_totes_is_refused_with_what_to_do(tmp_path):
+    write(tmp_path, picks=1)
+    with pytest.raises(ConfigError, match="has no train.json"):
+        data(tmp_path, tote_samples=1)

@@ -50,6 +50,11 @@ class ToteCrops:
         visible: float = 0.3,
     ) -> None:
         wanted, folder = set(products), data_root / ROOT / MIX
+        if not (folder / "train.json").is_file():
+            raise ConfigError(
+                f"{folder} has no train.json, want annotated totes to take pictures from",
+                fix="give a folder with both, or set tote_samples=0",
+            )
         data = read_split(folder / "train.json", _without_masks)
         paths = {one["id"]: folder / "images" / one["file_name"] for one in data["images"]}
         named = [one for one in data["annotations"] if one.get("product_id")]
