@@ -143,5 +143,5 @@ def test_half_of_the_views_after_the_pick_are_cut_wider_none_before_it(folder):
 
 def test_data_without_totes_is_refused_with_what_to_do(tmp_path):
     write(tmp_path, picks=1)
-    with pytest.raises(ConfigError, match="has no train.json"):
+    with pytest.raises(ConfigError, match=r"has no train\.json"):
         data(tmp_path, tote_samples=1)
