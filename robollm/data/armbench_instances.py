@@ -48,12 +48,15 @@ class ImageRecord:
         path: of the picture.
         hw: (height, width), px, as the file says.
         instances: in the file's order.
+        scene: name of what it shares with other images, which are then no independent cases: `drop`
+            of the image's entry, as `robollm sim dataset` writes it; "": it stands alone.
     """
 
     id: int | str
     path: Path
     hw: tuple[int, int]
     instances: tuple[Instance, ...]
+    scene: str = ""
 
 
 def read_instances(
@@ -99,7 +102,10 @@ def read_instances(
         one = _instance(row, where, names, entries[image][1], problems)
         if one is not None:
             found[image].append(one)
-    return [ImageRecord(key, path, hw, tuple(found[key])) for key, (path, hw) in entries.items()]
+    return [
+        ImageRecord(key, path, hw, tuple(found[key]), scene)
+        for key, (path, hw, scene) in entries.items()
+    ]
 
 
 def _key(value: Any) -> Any:
@@ -108,8 +114,8 @@ def _key(value: Any) -> Any:
 
 def _image_entries(
     file: Path, rows: Sequence[Any], folder: Path, problems: Problems
-) -> dict[Any, tuple[Path, tuple[int, int]]]:
-    out: dict[Any, tuple[Path, tuple[int, int]]] = {}
+) -> dict[Any, tuple[Path, tuple[int, int], str]]:
+    out: dict[Any, tuple[Path, tuple[int, int], str]] = {}
     for row in rows:
         try:
             key, path = _key(row["id"]), folder / row["file_name"]
@@ -125,7 +131,7 @@ def _image_entries(
         elif not path.is_file():
             problems.note("missing_image", where, f"{path} is not there")
         else:
-            out[key] = (path, hw)
+            out[key] = (path, hw, str(row.get("drop", "")))
     return out
 
 

@@ -63,12 +63,15 @@ class SegmentationRecord(Record):
         truth: `category` (name), `bbox` (x, y, width, height, px), `segmentation` (COCO RLE:
             `size` and `counts`, compressed) and `iscrowd` of each instance.
         found: `category`, `bbox`, `segmentation` and `score` of each instance.
+        scene: name of what several images show, as one drop of items; they are resampled as one.
+            "": the image stands alone.
     """
 
     file: str
     hw: tuple[int, int]
     truth: list[Json]
     found: list[Json] = field(default_factory=list)
+    scene: str = ""
 
     _tuples = ("hw",)
 

@@ -63,6 +63,9 @@ def test_shares_of_several_cases_are_resampled_by_unit_and_nothing_is_nothing():
     assert told["none"]["value"] is None
 
 
+NAMES = tuple(f"i{k}" for k in range(30))
+
+
 @pytest.mark.parametrize("precision", [0.0, 0.4, 0.7])
 def test_score_min_is_what_trying_every_score_finds(precision):
     rng = np.random.default_rng(3)
@@ -70,9 +73,7 @@ def test_score_min_is_what_trying_every_score_finds(precision):
     right = rng.random(120) < scores
     image = rng.integers(0, 30, 120)
     truths = np.full(30, 3)
-    finds = segmentation.Finds(
-        tuple(f"i{k}" for k in range(30)), ("mix",) * 30, truths, scores, right, image, 0
-    )
+    finds = segmentation.Finds(NAMES, NAMES, ("mix",) * 30, truths, scores, right, image, 0)
     some = np.arange(30) < 20
     chosen = segmentation.choose(finds, some, replace(QUICK, mask_precision=precision))
 
@@ -93,7 +94,7 @@ def test_score_min_is_what_trying_every_score_finds(precision):
 
 def test_a_precision_that_no_score_has_is_an_error():
     finds = segmentation.Finds(
-        ("a",), ("mix",), np.array([4]), np.array([0.9, 0.5]), np.array([False, True]),
+        ("a",), ("a",), ("mix",), np.array([4]), np.array([0.9, 0.5]), np.array([False, True]),
         np.array([0, 0]), 0,
     )  # fmt: skip
     with pytest.raises(CalibrationError, match=r"best one has 0\.500"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from in_process import answered, predict_here
@@ -44,6 +46,22 @@ def image(key, there, found, error=None):
 
 def section_of(scored):
     return scored.section(intervals(scored.tally, draws=100))
+
+
+def test_images_of_one_scene_are_one_unit_of_the_intervals():
+    there, stray = square("object", 5, 5), square("object", 30, 20)
+    apart = [image(f"{i}", [there], [there if i % 3 else stray]) for i in range(12)]
+    shared = [replace(r, scene=f"{int(r.key) // 4}") for r in apart]
+    alone, grouped = (
+        section_of(segmentation_score.score(iter(records), CARD, MIX))
+        for records in (apart, shared)
+    )
+    assert (alone.units, alone.unit, grouped.units, grouped.unit) == (12, "image", 3, "scene")
+    name = segmentation_score.MAIN
+    assert grouped.samples == 12
+    assert grouped.figures[name].value == alone.figures[name].value
+    assert (alone.figures[name].cases, grouped.figures[name].cases) == (12, 3)
+    assert {w.key for w in grouped.worst} == {w.key for w in alone.worst}
 
 
 def test_the_worst_images_say_what_is_missed_and_what_is_false():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 
@@ -67,7 +67,12 @@ class SegmentationJob:
     def failed(self, error: dict[str, str]) -> SegmentationRecord:
         """The record without an answer."""
         return SegmentationRecord(
-            key=self.key, file=self.file, hw=self.image.hw, truth=self.truth(), error=error
+            key=self.key,
+            file=self.file,
+            hw=self.image.hw,
+            truth=self.truth(),
+            scene=self.image.scene,
+            error=error,
         )
 
 
@@ -150,7 +155,13 @@ class SegmentationDesk:
         frame = Frame(rgb, "rgb", stamp_ns=next(self._stamps))
         found = self._predictor.segment(frame, truth, laps)
         return SegmentationRecord(
-            key=job.key, file=job.file, hw=job.image.hw, truth=truth, found=found, ms=laps.ms
+            key=job.key,
+            file=job.file,
+            hw=job.image.hw,
+            truth=truth,
+            found=found,
+            scene=job.image.scene,
+            ms=laps.ms,
         )
 
     def close(self) -> None:
@@ -178,7 +189,7 @@ def _readable(image: ImageRecord, file: Path, problems: Problems) -> ImageRecord
             good.append(one)
         except FrameError as e:
             problems.note(e.kind, f"{file}: image {image.id}", e.what)
-    return ImageRecord(image.id, image.path, image.hw, tuple(good))
+    return replace(image, instances=tuple(good))
 
 
 def _check_categories(

@@ -13,6 +13,7 @@ from robollm.eval.tasks.scored import Notes, Scored, diagram, no_answer, trained
 from robollm.metrics.average_precision import RECALLS
 from robollm.metrics.bootstrap import Interval
 from robollm.metrics.calibration import ReliabilityTally
+from robollm.metrics.grouped import Grouped
 from robollm.metrics.instances import FULL, PROTOCOLS, ImageResult, InstanceTally, Truth
 from robollm.metrics.joined import Joined
 from robollm.metrics.tally import Tally
@@ -45,6 +46,9 @@ def score(
     if len(scores):
         held = ReliabilityTally(scores, right, [tally.units[u] for u in unit])
     whole: Tally = Joined([tally, held]) if held else tally
+    shared = any(seen.scenes.values())
+    if shared:
+        whole = Grouped(whole, seen.scenes)
 
     def section(figures: Mapping[str, Interval]) -> Section:
         curves = _curves(tally, list(PROTOCOLS[classes]))
@@ -56,8 +60,8 @@ def score(
             split=card["data"]["split"],
             protocol=_protocol(card, classes, subset, task),
             samples=notes.samples,
-            units=len(tally.units),
-            unit="image",
+            units=len(whole.units),
+            unit="scene" if shared else "image",
             figures=figures,
             curves=curves,
             tables={"objects": seen.by_objects(figures), "sizes": seen.size_table()},
@@ -109,11 +113,13 @@ class _Seen:
         self.sizes: Counter[str] = Counter()
         self.objects: Counter[int] = Counter()
         self.errors: dict[str, str] = {}
+        self.scenes: dict[str, str] = {}
         self.counts: Counter[str] = Counter()
 
     def of(self, records: Iterable[SegmentationRecord]) -> Iterator[SegmentationRecord]:
         for one in records:
             self.sizes[f"{one.hw[1]}x{one.hw[0]}"] += 1
+            self.scenes[one.key] = one.scene
             kinds = Counter(t["category"] for t in one.truth)
             self.objects[kinds["object"]] += 1
             self.counts["instances"] += len(one.truth)

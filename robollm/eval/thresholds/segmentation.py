@@ -27,6 +27,7 @@ class Finds:
 
     Attributes:
         images: names of the images.
+        scenes: name of the scene of each, its own if it stands alone.
         subsets: the subset of each.
         truths: (U,) instances of each.
         scores: (N,) float64, descending.
@@ -36,6 +37,7 @@ class Finds:
     """
 
     images: tuple[str, ...]
+    scenes: tuple[str, ...]
     subsets: tuple[str, ...]
     truths: NDArray[np.int64]
     scores: Vector
@@ -55,6 +57,7 @@ def finds_of(run: RunFolder) -> Finds | None:
         return None
     classes = str(run.card["predictor"].get("classes", "agnostic"))
     failed = 0
+    scenes: dict[str, str] = {}
 
     def results() -> Iterator[ImageResult]:
         nonlocal failed
@@ -63,14 +66,17 @@ def finds_of(run: RunFolder) -> Finds | None:
                 assert isinstance(record, SegmentationRecord)
                 failed += record.error is not None
                 one = result(record, classes)
-                yield replace(one, key=f"{stream}/{one.key}")
+                key = f"{stream}/{one.key}"
+                scenes[key] = f"{stream}/scene {record.scene}" if record.scene else key
+                yield replace(one, key=key)
 
     protocols = {_OBJECTS: PROTOCOLS[classes][_OBJECTS]}
     tally = InstanceTally(results(), protocols, kinds=("mask",), groups=())
     scores, right, image = tally.instances(MAIN)
     subsets = tuple(u.split("/")[1] for u in tally.units)
     truths = tally.at_best(MAIN).truths
-    return Finds(tally.units, subsets, truths, scores, right, image, failed)
+    shared = tuple(scenes[u] for u in tally.units)
+    return Finds(tally.units, shared, subsets, truths, scores, right, image, failed)
 
 
 def choose(finds: Finds, images: Mask, wish: Wish) -> float:
@@ -127,7 +133,7 @@ def shares(finds: Finds, images: Mask, cut: Vector) -> Shares:
         "recall": (hits[rows], finds.truths[rows]),
         "f1": (2 * hits[rows], (said + finds.truths)[rows]),
     }
-    return Shares([finds.images[i] for i in rows], parts)
+    return Shares([finds.scenes[i] for i in rows], parts)
 
 
 def calibrate(run: RunFolder, before: Json, wish: Wish) -> Chosen:
@@ -148,6 +154,7 @@ def calibrate(run: RunFolder, before: Json, wish: Wish) -> Chosen:
     every = np.ones(len(finds.images), np.bool_)
     record: Json = {
         "images": len(finds.images),
+        "scenes": len({*finds.scenes}),
         "images_by_subset": {s: finds.subsets.count(s) for s in sorted({*finds.subsets})},
         "images_without_answer": finds.no_answer,
         "instances": int(finds.truths.sum()),
@@ -159,7 +166,7 @@ def calibrate(run: RunFolder, before: Json, wish: Wish) -> Chosen:
     if useful < LEAST:
         why = f"{useful} images have something to find, want {LEAST}"
         return Chosen(kept={"score_min": why}, loud=(f"score_min: {why}",), record=record)
-    first = first_half(finds.images, finds.subsets, wish.seed)
+    first = first_half(finds.scenes, finds.subsets, wish.seed)
     try:
         value = choose(finds, every, wish)
         sides = [choose(finds, half, wish) for half in (first, ~first)]

@@ -8,23 +8,23 @@ _base_ = "identification_beit3-small_armbench.py"
 _size = 112
 _views = ("PickRGB", "ToteWallRGB", "OnArmLowRGB")
 _camera = {
-    "motion": 0.1,
-    "blur": 0.3,
-    "low": 0.35,
+    "motion": 0.05,
+    "blur": 0.15,
+    "low": 0.15,
     "low_factor": (0.35, 0.9),
-    "exposure": 0.4,
-    "channels": 0.4,
+    "exposure": 0.3,
+    "channels": 0.2,
     "channels_gain": (0.9, 1.1),
-    "saturation": 0.4,
+    "saturation": 0.2,
     "saturation_times": (0.6, 1.3),
-    "hue": 0.2,
+    "hue": 0.1,
     "hue_degrees": (-6, 6),
-    "vignette": 0.15,
-    "noise": 0.4,
+    "vignette": 0.1,
+    "noise": 0.25,
     "noise_sigma": (0.005, 0.03),
-    "gamma": 0.4,
+    "gamma": 0.25,
     "gamma_power": (0.75, 1.35),
-    "jpeg": 0.4,
+    "jpeg": 0.2,
 }
 _light = {"brightness": 0.15, "contrast": 0.15, "camera": _camera}
 

@@ -15,7 +15,7 @@ _joined = join_tasks(
         "identification": "identification_tote-small_sim",
         "defects": "defects_tote-small_sim",
     },
-    turns={"segmentation": 3, "identification": 4, "defects": 2},
+    turns={"segmentation": 3, "identification": 3, "defects": 3},
     batch_sizes={"segmentation": 4, "identification": 32, "defects": 32},
 )
 
