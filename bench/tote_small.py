@@ -9,7 +9,8 @@ command goes on with them, and so does a later one that adds --cycles.
 Of each set (`COMMANDS` has the words):
 
 - default: `robollm eval armbench`, in the precision that `auto` takes;
-- picks: `robollm eval picks`, what the nodes would publish, one process for its latency.
+- picks: `robollm eval picks`, what the nodes would publish, one process for its latency;
+- visible: masks without the objects of which less than 20 % shows.
 
 Of GL alone, because Cycles has no column for it:
 
@@ -57,6 +58,8 @@ COMMANDS = {
     "default": "robollm eval armbench DATA --bundle BUNDLE --references split --baselines",
     "chance": "robollm eval armbench DATA --predictor chance --task segmentation",
     "fp32": "robollm eval armbench DATA --bundle BUNDLE --references split --precision fp32",
+    "visible": "robollm eval armbench DATA --bundle BUNDLE --task segmentation "
+    "--min-visibility 0.2",
     "picks": "robollm eval picks DATA --bundle BUNDLE --gallery GALLERY --workers 1",
 }
 """Run -> words, without --out, --split, --limit, --draws and --workers; see `wanted`."""
@@ -119,6 +122,8 @@ def wanted(run: str, name: str, tasks: frozenset[str], done: Mapping[str, Json])
     """
     if run == "picks":
         return "identification" in tasks
+    if run == "visible":
+        return "segmentation" in tasks
     if run == "chance":
         return name == SETS[0] and "segmentation" in tasks
     if run == "fp32":

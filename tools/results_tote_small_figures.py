@@ -12,8 +12,11 @@ __all__ = ["NOT_MEASURED"]
 Numbers = Sequence[float | None]
 CHANCE, COLOURS, PICKS = "chance", "colour-histogram", "picks"
 NOTHING = "–"
+VISIBLE = "visible"
+"""The run without the objects of which less than 20 % shows; as a part, of mixed totes."""
 PARTS = {
     "mix": "segmentation/mix-object-tote",
+    VISIBLE: "segmentation/mix-object-tote",
     "zoomed": "segmentation/zoomed-out-tote-transfer-set",
     "same": "segmentation/same-object-transfer-set",
     "ids": "identification",
@@ -102,6 +105,7 @@ def numbers(card: Card, place: str, part: str, figure: str) -> Numbers | None:
         figure: its name.
     """
     name, _, who = place.partition("/")
+    who = who or (VISIBLE if part == VISIBLE else "")
     runs = card.get("sets", {}).get(name, {}).get("runs", {})
     found = runs.get(who or "default")
     sections = found["sections"] if found else {}

@@ -11,6 +11,7 @@ from results_tote_small_figures import (
     NOT_MEASURED,
     NOTHING,
     PARTS,
+    VISIBLE,
     cell,
     columns,
     gap_words,
@@ -173,8 +174,12 @@ def by_objects(card: Card) -> Iterator[str]:
         name = f"object_only_mask_mAP50_{group}"
         found = numbers(card, "gl", "mix", name)
         pictures = f"{found[3]}" if found else NOTHING
-        rows.append((words, pictures, *(cell(card, p, "mix", name) for p in SETS)))
-    yield from rows_of(("objects", "pictures (OpenGL)", *SETS.values()), rows)
+        pairs = (cell(card, p, part, name) for part in ("mix", VISIBLE) for p in SETS)
+        rows.append((words, pictures, *pairs))
+    heads = [f"{words}{end}" for end in ("", ", visible") for words in SETS.values()]
+    yield from rows_of(("objects", "scenes (OpenGL)", *heads), rows)
+    yield ""
+    yield "Visible: objects of which less than 20 % shows cost nothing, found or not."
 
 
 def identification(card: Card) -> Iterator[str]:
@@ -277,7 +282,7 @@ def gaps(card: Card) -> Iterator[str]:
     if not card.get("gap"):
         yield f"{NOT_MEASURED.capitalize()}."
         return
-    shorts = {section: short for short, section in PARTS.items()}
+    shorts = {section: short for short, section in PARTS.items() if short != VISIBLE}
     rows = []
     for section, figures in card["gap"].items():
         for figure, row in figures.items():

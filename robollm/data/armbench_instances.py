@@ -29,6 +29,7 @@ class Instance:
             {"size": [height, width], "counts": ...}.
         area: of the mask, px.
         crowd: whether it stands for several objects that were not told apart.
+        visibility: share of it that nothing hides; 1 where the file doesn't say, as ARMBench's.
     """
 
     id: int | str
@@ -37,6 +38,7 @@ class Instance:
     segmentation: list[NDArray[np.float32]] | dict[str, Any]
     area: float
     crowd: bool
+    visibility: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +171,16 @@ def _instance(
     read = mask if isinstance(mask, dict) else list(mask)
     area = row.get("area")
     size = float(area) if isinstance(area, int | float) else (box[2] - box[0]) * (box[3] - box[1])
-    return Instance(row.get("id", -1), category, box, read, size, bool(row.get("iscrowd", 0)))
+    seen = row.get("visibility")
+    return Instance(
+        row.get("id", -1),
+        category,
+        box,
+        read,
+        size,
+        bool(row.get("iscrowd", 0)),
+        float(seen) if isinstance(seen, int | float) else 1.0,
+    )
 
 
 def _clipped(

@@ -43,7 +43,7 @@ class Order:
         limit: at most so many samples (inducts, videos) of each kind; 0: all.
         masks: see `segmentation.jobs`.
         categories: the same, `names`.
-        min_area: the same.
+        min_area, min_visibility: the same.
         views: see `identification.jobs`; empty: those that the bundle joins, else `N3`.
         identification_crop: the same, `crop`; empty: as the bundle was trained, else "image".
         defect_crop: see `defects.jobs`; empty: as the bundle was trained, else "box".
@@ -67,6 +67,7 @@ class Order:
     masks: str = "polygons"
     categories: Mapping[str, str] = field(default_factory=dict)
     min_area: float = 0.0
+    min_visibility: float = 0.0
     views: tuple[str, ...] = ()
     identification_crop: str = ""
     defect_crop: str = ""
@@ -263,7 +264,8 @@ def _jobs(
     if task == "segmentation":
         return segmentation.jobs(
             root, folder, name.removeprefix(SEGMENTATION), order.split, problems,
-            masks=order.masks, names=order.categories, min_area=order.min_area, limit=order.limit,
+            masks=order.masks, names=order.categories, min_area=order.min_area,
+            min_visibility=order.min_visibility, limit=order.limit,
         )  # fmt: skip
     if task == "identification":
         return identification.jobs(
@@ -337,6 +339,7 @@ def _card(
             "masks": order.masks,
             "categories": dict(order.categories),
             "min_area": order.min_area,
+            "min_visibility": order.min_visibility,
             "views": list(order.views),
             "identification_crop": order.identification_crop,
             "defect_crop": order.defect_crop,

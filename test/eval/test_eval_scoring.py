@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -14,13 +15,14 @@ from robollm.core.masks import MaskWindow
 from robollm.core.settings import RuntimeConfig
 from robollm.data.armbench_identification import ROOT as PICKS
 from robollm.data.armbench_segmentation import MIX
+from robollm.data.problems import Problems
 from robollm.eval import armbench
 from robollm.eval.armbench import Order, evaluate, evaluate_baselines
 from robollm.eval.predictors import classes_of, instance, make
 from robollm.eval.records import DefectRecord, SegmentationRecord
 from robollm.eval.run_folder import RunFolder
 from robollm.eval.score import score
-from robollm.eval.tasks import defect_score, segmentation_score
+from robollm.eval.tasks import defect_score, segmentation, segmentation_score
 from robollm.eval.tasks.choose import spread
 from robollm.metrics.bootstrap import intervals
 from robollm.metrics.rle import mask_rle, window_rle
@@ -222,3 +224,31 @@ def test_pictures_that_are_not_there_make_a_run_partial(tmp_path, monkeypatch):
     run = answered(monkeypatch, tmp_path / "data", tmp_path / "run")
     reasons = " ".join(score(run, draws=100).partial_reasons)
     assert "1 samples of the data can't be used: 1 missing_image" in reasons
+
+
+def test_hidden_objects_may_be_spared_and_images_of_a_drop_are_told(tmp_path):
+    write_totes(tmp_path, images=4, subsets=(MIX,))
+    (file,) = tmp_path.rglob("test.json")
+    data = json.loads(file.read_text())
+    names = {c["id"]: c["name"] for c in data["categories"]}
+    for one in data["images"]:
+        one["drop"] = one["id"] // 2
+    hidden = 0
+    for one in data["annotations"]:
+        one["visibility"] = 0.1 if names[one["category_id"]] == "Object" and hidden < 3 else 0.9
+        hidden += one["visibility"] < 0.5
+    file.write_text(json.dumps(data))
+    found, folder = Problems(), file.parent.parent
+    every = segmentation.jobs(tmp_path, folder, MIX, "test", found)
+    some = segmentation.jobs(tmp_path, folder, MIX, "test", found, min_visibility=0.2)
+
+    def spared(jobs):
+        return sum(t["ignore"] for job in jobs for t in job.truth())
+
+    assert (spared(every), spared(some)) == (0, 3)
+    scenes = [
+        segmentation.SegmentationDesk(make("oracle", RuntimeConfig(), {})).run(job).scene
+        for job in some
+    ]
+    assert scenes == [str(one["drop"]) for one in data["images"]]
+    assert some[0].failed({"kind": "x", "what": "y"}).scene == scenes[0]

@@ -40,6 +40,9 @@ _OPTIONS = (
                  help="A category of another name is a tote or an object, as Item=object."),
     click.option("--min-area", type=click.FloatRange(0), default=0.0, show_default=True,
                  help="Instances of less px cost nothing, found or not; ARMBench counts all."),
+    click.option("--min-visibility", type=click.FloatRange(0, 1), default=0.0, show_default=True,
+                 help="Nor do those of which a smaller share can be seen, where annotations say "
+                 "it, as simulated ones."),
     click.option("--views", multiple=True, type=click.Choice(_VIEWS),
                  help="A picture of a pick to ask with; repeatable. Default: those that the bundle "
                  "joins, else the first three."),
@@ -89,6 +92,7 @@ def command(
     masks: str,
     categories: tuple[str, ...],
     min_area: float,
+    min_visibility: float,
     views: tuple[str, ...],
     pick_crop: str | None,
     defect_crop: str | None,
@@ -135,6 +139,7 @@ def command(
         masks=masks,
         categories=_pairs(categories),
         min_area=min_area,
+        min_visibility=min_visibility,
         views=views,
         identification_crop=pick_crop or "",
         defect_crop=defect_crop or "",

@@ -134,18 +134,13 @@ def _use(bundle: Bundle, data: Sequence[Dataset]) -> str:
 
 def _metrics_words(evals: Sequence[EvalRun]) -> str:
     level = {f"{e.metrics.bootstrap.get('level', 0.95):.0%}" for e in evals}
-    drawn = any(e.run.card["data"].get("kind") == "simulated" for e in evals)
-    alike = (
-        " Several simulated tote images show the same drop and count as independent, so intervals "
-        "of segmentation are narrower than they should be."
-    )
     return (
         "Segmentation: COCO average precision of masks (mAP50: at IoU .5). Identification: "
         "recall@1 among the products of a pick's container, or of the whole gallery (`all`), with "
         "one view (`n1`) or three (`n3`). Defects: one verdict per induct by the bundle's "
         "thresholds (`verdict`), and areas under the ROC curve. Intervals are of the bootstrap "
-        f"over images, products or inducts, two-sided, {', '.join(sorted(level)) or '95%'}."
-        + (alike if drawn else "")
+        f"over scenes or images, products or inducts, two-sided, "
+        f"{', '.join(sorted(level)) or '95%'}."
     )
 
 

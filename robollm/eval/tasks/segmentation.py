@@ -36,6 +36,7 @@ class SegmentationJob:
         image: with its annotations.
         names: the file's name of a category, in small letters -> "tote" or "object".
         min_area: smaller instances cost nothing, found or not, source px.
+        min_visibility: nor do those of which less can be seen, a share.
     """
 
     key: str
@@ -44,13 +45,17 @@ class SegmentationJob:
     image: ImageRecord
     names: Mapping[str, str]
     min_area: float = 0.0
+    min_visibility: float = 0.0
 
     def truth(self) -> list[Json]:
         """The instances as a record holds them."""
         return [
-            _truth(one, self.names, self.image.hw) | {"ignore": int(one.area < self.min_area)}
+            _truth(one, self.names, self.image.hw) | {"ignore": int(self._is_spared(one))}
             for one in self.image.instances
         ]
+
+    def _is_spared(self, one: Instance) -> bool:
+        return one.area < self.min_area or one.visibility < self.min_visibility
 
     def content(self) -> bytes:
         """A digest of what `truth` is made of; no mask is drawn for it."""
@@ -86,6 +91,7 @@ def jobs(
     masks: str = "polygons",
     names: Mapping[str, str] | None = None,
     min_area: float = 0.0,
+    min_visibility: float = 0.0,
     limit: int = 0,
 ) -> list[SegmentationJob]:
     """List the images of a subset's split.
@@ -100,6 +106,7 @@ def jobs(
         masks: "polygons" (`SPLIT.json`, ARMBench's own) or "rle" (`SPLIT-rle.json`, exact).
         names: name of a category -> "tote" or "object"; Tote and Object are so anyway.
         min_area: smaller instances cost nothing, source px; ARMBench counts all.
+        min_visibility: so do those of which a smaller share can be seen; 1 where nobody says.
         limit: at most so many, evenly spread; 0: all.
 
     Raises:
@@ -117,7 +124,15 @@ def jobs(
     chosen = spread(records, limit)
     _note_sizes(chosen, file, problems)
     return [
-        SegmentationJob(str(one.id), root, str(one.path.relative_to(root)), one, known, min_area)
+        SegmentationJob(
+            str(one.id),
+            root,
+            str(one.path.relative_to(root)),
+            one,
+            known,
+            min_area,
+            min_visibility,
+        )
         for one in chosen
     ]
 

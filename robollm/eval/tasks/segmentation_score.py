@@ -208,6 +208,10 @@ def _protocol(card: Json, classes: str, subset: str, task: str) -> str:
     ]
     if settings.get("min_area"):
         words.append(f"instances below {settings['min_area']:g} px cost nothing")
+    if settings.get("min_visibility"):
+        words.append(
+            f"those of which less than {settings['min_visibility']:.0%} shows cost nothing"
+        )
     return "; ".join([*words, *([] if task == "station" else [_transfer(card, subset)])])
 
 
