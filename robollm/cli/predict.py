@@ -10,7 +10,9 @@ from typing import Any
 import click
 
 from robollm.cli.gallery.show import bar, json_option, say
+from robollm.cli.lazy import INTERRUPTED
 from robollm.cli.options import read_box, take, with_settings
+from robollm.cli.stopping import stop_kindly
 from robollm.core.settings import (
     DefectConfig,
     IdentificationConfig,
@@ -73,7 +75,8 @@ def command(
     ambiguous, a view too dark to judge is uninspected, and without a gallery nothing is named.
 
     A picture that can't be used is an error of its own, and the others go on. Exit code 0: all
-    worked; 1: some did; 2: none did. docs/predict.md has the format of predictions.json.
+    worked; 1: some did; 2: none did; 130: stopped by Ctrl-C, what was seen is kept.
+    docs/predict.md has the format of predictions.json.
     """
     from robollm.cli import predict_table
     from robollm.core.errors import ConfigError, FrameError, InferenceError
@@ -118,8 +121,12 @@ def command(
         click.echo("UNTRAINED: random weights, results mean nothing", err=True)
     pictures = [card.failed_card(word, None, e) for word, e in listing.bad.items()]
     names = output_names(listing.files)
-    with conditions() as machine, bar("looking") as progress:
+    notes = list(listing.notes)
+    with conditions() as machine, bar("looking") as progress, stop_kindly() as stopped:
         for i, file in enumerate(listing.files):
+            if stopped():
+                notes.append(f"{len(listing.files) - i} pictures: stopped before them")
+                break
             try:
                 if kind == "tote":
                     one = job.tote(file, i + 1, names[i])
@@ -131,7 +138,7 @@ def command(
             pictures.append(one)
             progress(i + 1, len(listing.files))
     whole = card.whole_card(
-        kind, predictor, pictures, listing.notes, card.conditions_card(perceiver, machine, load_s)
+        kind, predictor, pictures, notes, card.conditions_card(perceiver, machine, load_s)
     )
     if products is not None:
         products.catalogue.gallery.close()
@@ -141,5 +148,8 @@ def command(
         say(whole)
     else:
         predict_table.show_all(whole)
+    if len(notes) > len(listing.notes):
+        click.echo(f"left out: {notes[-1]}", err=True)
+        sys.exit(INTERRUPTED)
     if whole["failed"]:
         sys.exit(_ALL_FAILED if whole["failed"] == len(pictures) else _SOME_FAILED)

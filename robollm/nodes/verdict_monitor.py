@@ -149,12 +149,15 @@ class VerdictMonitor(Node):
             self._rows[d.id] = (row, d, now)
 
     def _take_diagnostics(self, msg: DiagnosticArray) -> None:
+        ours = self.get_namespace().rstrip("/")
         for status in msg.status:
-            node = status.name.rpartition("/")[2]
+            namespace, _, node = status.name.rpartition("/")
+            if namespace != ours:
+                continue  # /diagnostics is everybody's, other cells' too
             values = {v.key: v.value for v in status.values}
             if values.get("state") == "active":
                 self._active.add(node)
-            if "bundle" in values and "bundle_status" in values:  # /diagnostics is everybody's
+            if "bundle" in values and "bundle_status" in values:
                 self.bundle = f"{values['bundle']} ({status.hardware_id})"
                 self.trained = values["bundle_status"] == "trained"
             if node in NODES and "last_pick" in values:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 
 import cv2
 import numpy as np
@@ -15,6 +16,7 @@ from robollm.core.settings import IdentificationConfig, PickConfig
 from robollm.gallery.catalogue import load_catalogue
 from robollm.runtime.perceiver import PickView
 from robollm.runtime.pixels import Region
+from robollm.runtime.predict_job import Job
 
 SCORE_MIN = 0.3
 TOP = {
@@ -220,6 +222,22 @@ def test_the_exit_code_is_2_when_nothing_worked(predict, tmp_path, folder):
     done = predict(tmp_path / ("*.jpg" if folder else "empty.png"))
     assert done.code == 2
     assert done.err.count("error: ") == done.err.count("  fix: ") == 1
+
+
+def test_ctrl_c_keeps_what_was_seen(predict, totes, tmp_path, monkeypatch):
+    whole = Job.tote
+
+    def interrupted(self, *words):
+        seen = whole(self, *words)
+        signal.raise_signal(signal.SIGINT)
+        return seen
+
+    monkeypatch.setattr(Job, "tote", interrupted)
+    done = predict(totes, "--out", tmp_path / "out", "--json")
+    card = answers(done, code=130)
+    assert [p["error"] for p in card["pictures"]] == [None]
+    assert card["left_out"] == ["1 pictures: stopped before them"]
+    assert json.loads((tmp_path / "out" / "predictions.json").read_text()) == card
 
 
 def test_a_box_outside_is_the_pictures_error(predict, shelf, tmp_path):

@@ -25,7 +25,7 @@ def clock(monkeypatch):
 @pytest.fixture
 def heard(clock):
     """A monitor that nobody spins, and the rows that it gave."""
-    rclpy.init()
+    rclpy.init(args=["--ros-args", "-r", "__ns:=/robollm"])
     rows = []
     node = VerdictMonitor(PickConfig(), lambda row, picture: rows.append(row))
     yield node, rows
@@ -70,6 +70,9 @@ def test_diagnostics_of_others_that_name_a_bundle_are_no_models(heard):
     node, _ = heard
     node._take_diagnostics(DiagnosticArray(status=[status("/gripper", bundle="of cables")]))
     assert (node.bundle, node.trained) == ("unknown", None)
+    other = status("/cell2/robollm/defect_node", state="active", bundle="y 2", bundle_status="x")
+    node._take_diagnostics(DiagnosticArray(status=[other]))
+    assert (node.bundle, node.trained, node._active) == ("unknown", None, set())
     models = status("/robollm/defect_node", bundle="x 1", bundle_status="untrained")
     node._take_diagnostics(DiagnosticArray(status=[models]))
     assert (node.bundle, node.trained) == ("x 1 (abc)", False)

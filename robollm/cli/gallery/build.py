@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ import click
 
 from robollm.cli.gallery.show import say
 from robollm.cli.options import take, with_settings
+from robollm.cli.stopping import stop_kindly
 from robollm.core.errors import ConfigError
 from robollm.core.settings import RuntimeConfig
 
@@ -87,7 +87,7 @@ def command(
     config = take(RuntimeConfig, settings)
     manifests = None if products is None else load_manifests(products)
     bundle, embedding = _embedding(config, images, address, workers or 0)
-    with _stop_kindly() as stop, _progress() as progress:
+    with stop_kindly() as stop, _progress() as progress:
         done = build_gallery(
             images,
             out,
@@ -125,24 +125,6 @@ def _embedding(
         address="" if address == "local" else address,
         workers=workers,
     )
-
-
-@contextmanager
-def _stop_kindly() -> Iterator[Callable[[], bool]]:
-    """Let Ctrl-C and SIGTERM end the build after the picture at hand; a second one at once."""
-    asked = False
-
-    def ask(number: int, frame: object) -> None:
-        nonlocal asked
-        asked = True
-        signal.signal(number, before[signal.Signals(number)])
-
-    before = {n: signal.signal(n, ask) for n in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager
