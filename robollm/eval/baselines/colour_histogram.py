@@ -15,7 +15,7 @@ def make(options: Mapping[str, Any]) -> FeatureBaseline:
         "colour-histogram",
         hsv_histogram,
         192,
-        version="1",
+        version="2",
         options=options,
         defects=colour_and_area,
         learns="linear discriminants of mean colour, its spread, and area",

@@ -46,7 +46,7 @@ def make(options: Mapping[str, Any]) -> FeatureBaseline:
         row: F64 = engine.run({"pixels": small[None]}, ["features"])[0][0].astype(np.float64)
         return row
 
-    version = file_sha256(graph)[:12]
+    version = f"2 {file_sha256(graph)[:12]}"
     return FeatureBaseline(NAME, describe, DIM, version=version, options=options)
 
 

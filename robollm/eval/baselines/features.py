@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from robollm.core.content import content_box
 from robollm.core.errors import EvalError
 from robollm.core.frame import Frame
 from robollm.data.armbench_defects import LABELS
@@ -94,8 +95,9 @@ class FeatureBaseline:
         return {**out, **first, "n3": mean}
 
     def reference(self, region: Region, product: str) -> Vector:
-        """See `Predictor`."""
-        return self._vector(region)
+        """See `Predictor`. Cut to the product where the backdrop is plain, as picks are cut out."""
+        box = content_box(region.frame.pixels)
+        return self._vector(region if box is None else Region(region.frame, box))
 
     def inspect(self, region: Region, truth: str, laps: Laps) -> dict[str, float]:
         """See `Predictor`. The first call learns."""

@@ -11,4 +11,4 @@ from robollm.eval.baselines.features import FeatureBaseline
 
 def make(options: Mapping[str, Any]) -> FeatureBaseline:
     """The predictor `thumbnail`; options: see `TrainingImages.of`."""
-    return FeatureBaseline("thumbnail", thumbnail, 768, version="1", options=options)
+    return FeatureBaseline("thumbnail", thumbnail, 768, version="2", options=options)
