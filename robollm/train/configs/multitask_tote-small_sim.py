@@ -19,7 +19,7 @@ _joined = join_tasks(
     batch_sizes={"segmentation": 4, "identification": 32, "defects": 32},
 )
 
-# Unweighted, the encoder's gradients have norms of about .9, 1.5 and .4: Adam would follow one task.
+# Unweighted, the encoder's gradients have norms of .9, 1.5 and .4: Adam would follow one task.
 model = {**_joined["model"], "weights": {"segmentation": 1.5, "identification": 1, "defects": 3}}
 train_dataloader = _joined["train_dataloader"]
 val_dataloader = _joined["val_dataloader"]
