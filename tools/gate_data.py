@@ -132,10 +132,9 @@ class Cut:
 
     def _totes(self, subset: str, wanted: int) -> dict[str, Any]:
         folder = self._data / totes.ROOT / subset
-        raw = totes.read_split(folder / "test-rle.json")
-        scene = {str(row["id"]): str(row.get("drop", row["id"])) for row in raw["images"]}
         records = read_instances(folder / "test-rle.json", self._problems)
         by_id = {str(record.id): record for record in records}
+        scene = {one: record.scene or one for one, record in by_id.items()}
         bands: dict[str, list[str]] = {}
         for one in shuffled(by_id, self._o.seed):
             items = sum(i.category == "Object" for i in by_id[one].instances)
@@ -152,7 +151,8 @@ class Cut:
             for one in sorted(chosen, key=int):
                 packed, hw, rows, slivers = self._tote(by_id[one])
                 write_bytes(out / "images" / by_id[one].path.name, packed)
-                to.add(by_id[one].path.name, hw, rows)
+                shared = {"drop": by_id[one].scene} if by_id[one].scene else {}
+                to.add(by_id[one].path.name, hw, rows, **shared)
                 lost += slivers
                 objects += sum(row["category_id"] == totes.OBJECT for row in rows)
         (out / "test-rle.json").unlink()  # the polygons say the same, and bytes are scarce

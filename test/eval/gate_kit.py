@@ -35,6 +35,11 @@ def tool(name):
 def write_dataset(root, seed=0):
     """ARMBench's folders of drawn pictures, with our simulator's card and truth beside."""
     tiny_armbench.write_totes(root, images=12, subsets=totes.SUBSETS, seed=seed)
+    for file in root.rglob("test*.json"):
+        split = json.loads(file.read_text())
+        for image in split.get("images", ()):
+            image["drop"] = image["id"] // 2
+        file.write_text(json.dumps(split))
     tiny_armbench.write_picks(root, products=8, count=16)
     tiny_armbench.write_defects(root, inducts=18)
     card = {"format": "robollm-dataset", "command": "robollm sim dataset --out D", "robollm": "0"}

@@ -99,6 +99,16 @@ def test_pictures_are_smaller_and_masks_follow(dataset, part):
     assert image.box == (1, 1, 11, 11)  # 2, 2, 12, 12 of 16 px, on 14
 
 
+def test_pictures_of_one_drop_still_say_so(dataset, part):
+    def drops(root):
+        split = json.loads((root / totes.ROOT / totes.MIX / "test.json").read_text())
+        return {image["file_name"]: str(image["drop"]) for image in split["images"]}
+
+    whole, kept = drops(dataset), drops(part)
+    assert kept
+    assert kept.items() <= whole.items()
+
+
 def test_a_sample_that_is_chosen_has_what_it_had(dataset, part):
     for one in picks.read_split(part / picks.ROOT)["testset"]:
         before, after = (picks.read_pick(r / picks.ROOT, one) for r in (dataset, part))
