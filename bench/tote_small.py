@@ -59,7 +59,7 @@ COMMANDS = {
     "chance": "robollm eval armbench DATA --predictor chance --task segmentation",
     "fp32": "robollm eval armbench DATA --bundle BUNDLE --references split --precision fp32",
     "visible": "robollm eval armbench DATA --bundle BUNDLE --task segmentation "
-    "--min-visibility 0.2",
+    "--subset mix-object-tote --min-visibility 0.2",
     "picks": "robollm eval picks DATA --bundle BUNDLE --gallery GALLERY --workers 1",
 }
 """Run -> words, without --out, --split, --limit, --draws and --workers; see `wanted`."""
@@ -99,7 +99,7 @@ def measure(args: argparse.Namespace, name: str, data: Path) -> Json:
     runs: Json = {}
     tasks = frozenset(find(data).tasks)
     for run in COMMANDS:
-        if not wanted(run, name, tasks, runs):
+        if run == args.without or not wanted(run, name, tasks, runs):
             continue
         said, folder = words(args, run, name, data), args.runs / name / run
         print(" ".join(said), file=sys.stderr, flush=True)
@@ -253,6 +253,7 @@ def command(args: argparse.Namespace) -> str:
     said = "python bench/tote_small.py --gl GL"
     said += " --cycles CYCLES" if args.cycles else ""
     said += " --demo REPORT" if args.demo else ""
+    said += f" --without {args.without}" if args.without else ""
     for name, usual in (("split", "test"), ("limit", 0), ("draws", 1000), ("threads", 2)):
         if getattr(args, name) != usual:
             said += f" --{name} {getattr(args, name)}"
@@ -267,6 +268,7 @@ def main() -> int:
     parser.add_argument("--bundle", type=Path, default=kit.ROOT / BUNDLE)
     parser.add_argument("--runs", type=Path, default=kit.WORK / "tote_small")
     parser.add_argument("--split", default="test")
+    parser.add_argument("--without", choices=sorted({*COMMANDS} - {"default"}), help="leave it out")
     parser.add_argument("--limit", type=int, default=0, help="samples of each kind; a quick look")
     parser.add_argument("--draws", type=int, default=1000)
     parser.add_argument("--threads", type=int, default=2, help="processes of one thread")
@@ -275,7 +277,7 @@ def main() -> int:
     args = parser.parse_args()
     card: Json = {
         "command": command(args),
-        "commands": COMMANDS,
+        "commands": {run: said for run, said in COMMANDS.items() if run != args.without},
         "limit": args.limit,
         "machine": kit.machine(),
         "demo": demo(args.demo, load_bundle(args.bundle).sha256) if args.demo else None,

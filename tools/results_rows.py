@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import results_evaluation
 import results_gallery
-from results_row import NOT_MEASURED, Card, NotMeasuredError, Row, busy, case, cpu, seconds, times
+from results_row import Card, NotMeasuredError, Row, busy, case, cpu, seconds, times
 
 MORE = "docs/performance.md"
 BOUND = "in brackets: if MMDetection's RoIAlign and NMS took no time"
@@ -153,12 +153,6 @@ def weights(card: Card) -> str:
 RUN = "--run RUN --bundle B --data D"
 TOTE = "tote to masks, 10 crops identified and inspected, against the same weights in torch eager"
 ROWS = (
-    Row(
-        "masks, identification, defects: accuracy",
-        NOT_MEASURED,
-        "tote-small is a first version: [its card](models/tote-small/card.md) has figures of a "
-        "part of its test set",
-    ),
     Row(
         TOTE,
         end_to_end("trained"),

@@ -122,7 +122,7 @@ def caption(card: Card) -> str:
     level = run["bootstrap"]["level"]
     return (
         f"{made}. Simulated test sets, {'; '.join(counts)}{held}. [{level:.0%} intervals] by "
-        f"bootstrap over images, products, inducts. {about['bundle_name']} {about['version']} "
+        f"bootstrap over scenes, products, inducts. {about['bundle_name']} {about['version']} "
         f"({about['sha256'][:12]}), {about['precision']} on {about['provider']}, "
         f"{machine['cores']} cores of an {machine['cpu']}. Goals are for OpenGL. Times: the "
         f"demo's report, from the last view to both answers.{part}"

@@ -84,7 +84,7 @@ def conditions(card: Card) -> Iterator[str]:
         f"{about['precision']} on {about['provider']}{beside}."
     )
     yield (
-        f"- [Intervals]: {100 * drawn['level']:g} %, {drawn['draws']} draws over images, products, "
+        f"- [Intervals]: {100 * drawn['level']:g} %, {drawn['draws']} draws over scenes, products, "
         "inducts or picks; [how](evaluation.md#intervals-and-differences)."
     )
     yield (
