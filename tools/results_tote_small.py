@@ -107,8 +107,9 @@ def caption(card: Card) -> str:
         if sections:
             counts.append(
                 f"{said}: {totes} totes, {picks['samples'] if picks else 0} picks of "
-                f"{picks['units'] if picks else 0} products, {inducts['units'] if inducts else 0} "
-                "inducts"
+                f"{picks['units'] if picks else 0} products among "
+                f"{picks['counts'].get('products_with_references', 0) if picks else 0}, "
+                f"{inducts['units'] if inducts else 0} inducts"
             )
     sizes = run.get("manifests")
     held = ""
