@@ -146,6 +146,8 @@ def test_packing_twice_is_packing_once() -> None:
 
 
 _WEIGH = """
+import ctypes
+import gc
 import sys
 from pathlib import Path
 import numpy as np
@@ -153,11 +155,15 @@ import onnxruntime
 from robollm.runtime.session import Place, Session
 def mib():
     return int(Path("/proc/self/status").read_text().split("VmRSS:")[1].split()[0]) / 1024
-before = mib()
+def settled():
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    return mib()
+before = settled()
 session = Session(Path(sys.argv[1]), Place("cpu", "fp32", 1), inputs=("x",), outputs=("y",))
 for rows in (1, 9):
     session.run({"x": np.ones((rows, 2048), np.float32)})
-print(mib() - before)
+print(settled() - before)
 """
 
 
@@ -176,13 +182,13 @@ def test_a_loaded_graph_needs_no_more_memory_for_being_packed(tmp_path: Path) ->
         path = tmp_path / f"{name}.onnx"
         path.write_bytes(model.SerializeToString())
         command = [sys.executable, "-c", _WEIGH, str(path)]
-        # The least of three: what an allocator keeps beside the weights varies by some MiB.
+        # The least of three, and the heap trimmed: what an allocator keeps for later is no weight.
         runs = [
             subprocess.run(command, capture_output=True, text=True, check=True) for _ in range(3)
         ]
         used[name] = min(float(done.stdout) for done in runs)
     assert used["full"] > 45, "the weights are in memory: 48 MiB"
-    assert used["half"] < used["full"] + 6
+    assert used["half"] < used["full"] + 3
 
 
 # --- rounding -----------------------------------------------------------------------------------

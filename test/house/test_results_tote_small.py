@@ -106,7 +106,8 @@ def test_a_row_is_the_figure_its_limits_the_baseline_and_the_goal(
     assert line(text, "totes of one product")[1:] == [
         "–", "not measured", "–", "≥ 0.50: not measured",
     ]  # fmt: skip
-    assert "OpenGL: 50 totes, 30 picks of 12 products, 20 inducts; containers of 16 to 25" in text
+    assert "OpenGL: 50 totes, 30 picks of 12 products among 60, 20 inducts; containers" in text
+    assert "containers of 16 to 25" in text
     assert "tote-small 1.0 (0123456789ab), int8 on cpu, 2 cores of an Chip" in text
 
 
