@@ -125,7 +125,8 @@ def command(
     with conditions() as machine, bar("looking") as progress, stop_kindly() as stopped:
         for i, file in enumerate(listing.files):
             if stopped():
-                notes.append(f"{len(listing.files) - i} pictures: stopped before them")
+                left = len(listing.files) - i
+                notes.append(f"{left} of {len(listing.files)} pictures: stopped before them")
                 break
             try:
                 if kind == "tote":

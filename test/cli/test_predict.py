@@ -236,7 +236,7 @@ def test_ctrl_c_keeps_what_was_seen(predict, totes, tmp_path, monkeypatch):
     done = predict(totes, "--out", tmp_path / "out", "--json")
     card = answers(done, code=130)
     assert [p["error"] for p in card["pictures"]] == [None]
-    assert card["left_out"] == ["1 pictures: stopped before them"]
+    assert card["left_out"] == ["1 of 2 pictures: stopped before them"]
     assert json.loads((tmp_path / "out" / "predictions.json").read_text()) == card
 
 

@@ -139,7 +139,7 @@ def _metrics_words(evals: Sequence[EvalRun]) -> str:
         "recall@1 among the products of a pick's container, or of the whole gallery (`all`), with "
         "one view (`n1`) or three (`n3`). Defects: one verdict per induct by the bundle's "
         "thresholds (`verdict`), and areas under the ROC curve. Intervals are of the bootstrap "
-        f"over scenes or images, products or inducts, two-sided, "
+        "over scenes or images, products or inducts, two-sided, "
         f"{', '.join(sorted(level)) or '95%'}."
     )
 
