@@ -28,6 +28,12 @@ LEFT_OUT, NOT_THERE = "task_left_out", "not_in_data"
 """Problems of a run: a task, or a part of it, that was found and can't be used, or not found."""
 
 
+_KEPT = (  # of an order, as it is, in the run's card
+    "limit", "masks", "min_area", "min_visibility", "identification_crop", "defect_crop",
+    "references", "frames_per_second", "frames_per_video", "seed",
+)  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
     """What shall be evaluated, and how.
@@ -335,18 +341,9 @@ def _card(
         },
         "predictor": predictor.about(),
         "settings": {
-            "limit": order.limit,
-            "masks": order.masks,
+            **{name: getattr(order, name) for name in _KEPT},
             "categories": dict(order.categories),
-            "min_area": order.min_area,
-            "min_visibility": order.min_visibility,
             "views": list(order.views),
-            "identification_crop": order.identification_crop,
-            "defect_crop": order.defect_crop,
-            "references": order.references,
-            "frames_per_second": order.frames_per_second,
-            "frames_per_video": order.frames_per_video,
-            "seed": order.seed,
         },
         "gallery": str(order.gallery.absolute()) if order.gallery else "",
         "embedding_sha256": predictor.made_with.embedding_sha256,
