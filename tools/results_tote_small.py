@@ -33,9 +33,10 @@ END = "<!-- end of what tools/results_tote_small.py made -->"
 CURVES = "models/tote-small/card/learning_curves.png"
 HEADLINES: tuple[tuple[str, str, str, str], ...] = (
     ("masks of objects, mixed totes: mAP50", "mix", "object_only_mask_mAP50", CHANCE),
-    ("the same, where 20 % and more of an object shows", "visible", "object_only_mask_mAP50", ""),
     ("the same, up to 5 objects", "mix", "object_only_mask_mAP50_1-5", CHANCE),
     ("the same, 13 and more", "mix", "object_only_mask_mAP50_13+", CHANCE),
+    ("mixed totes, only objects of which 20 % or more shows", "visible", "object_only_mask_mAP50",
+     ""),
     ("zoomed-out totes (never in training)", "zoomed", "object_only_mask_mAP50", CHANCE),
     ("totes of one product", "same", "object_only_mask_mAP50", CHANCE),
     ("product in its container: recall@1, one view", "ids", "recall@1_container_product_n1",

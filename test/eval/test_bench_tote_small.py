@@ -153,3 +153,11 @@ def test_references_are_all_or_of_the_split_or_of_the_containers(
     run = answered(monkeypatch, tmp_path / "data", tmp_path / "run", references=references)
     (section,) = score(run, draws=20).sections
     assert section.counts["products_with_references"] == products
+
+
+def test_a_run_can_be_left_out_and_the_command_says_so(bench, monkeypatch, tmp_path):
+    write_totes(tmp_path / "gl", images=3, subsets=("mix-object-tote",))
+    out = measured(bench, monkeypatch, tmp_path, "--gl", tmp_path / "gl", "--without", "chance")
+    card = json.loads(out.read_text())
+    assert list(card["sets"]["gl"]["runs"]) == list(card["commands"]) == ["default"]
+    assert "--without chance" in card["command"]
