@@ -4,7 +4,8 @@ python tools/results_tote_small_runs.py RUN...
 
 Of each run folder of `robollm train`, in the order given: its commands, seed, samples and versions,
 and every line of its journal: losses, learning rate, seconds per step, validations. Paths are cut
-down to their last part, numbers to five digits.
+down to their last part, numbers to five digits. A RUN may be this file itself, so that runs whose
+folders are gone stay in it: `... results/tote_small_runs.json NEWRUN`.
 """
 
 from __future__ import annotations
@@ -12,31 +13,10 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any
 
-from robollm.eval.model_card.sources import TrainRun, train_runs
+from robollm.eval.model_card.sources import record, train_runs
 
 OUT = Path(__file__).resolve().parent.parent / "results" / "tote_small_runs.json"
-
-
-def record(run: TrainRun) -> dict[str, Any]:
-    """What is kept of a run."""
-    kept = ("task", "robollm", "seed", "parameters", "trained_parameters", "samples")
-    last = run.card["starts"][-1]
-    return {
-        "run": run.name,
-        **{k: run.card[k] for k in kept if k in run.card},
-        "commands": run.commands,
-        **{k: last[k] for k in ("processes", "threads", "python", "packages") if k in last},
-        "steps": run.steps,
-        "hours": round(run.hours, 3),
-        "rows": [{k: short(v) for k, v in row.items()} for row in run.rows],
-    }
-
-
-def short(value: Any) -> Any:
-    """A number with five digits that count; anything else as it is."""
-    return float(f"{value:.5g}") if isinstance(value, float) else value
 
 
 def main() -> int:

@@ -85,6 +85,15 @@ def collect(runs: Sequence[Path], changes: Sequence[str] = ()) -> Collected:
     _check_changes(changes)
     found = [read_run(one, changes) for one in runs]
     _check_changed(found, changes)
+    return gather(found)
+
+
+def gather(found: Sequence[Run]) -> Collected:
+    """Put the parts of runs that were read on one encoder.
+
+    Raises:
+        ConfigError: see `collect`.
+    """
     owner = _owners(found)
     first = found[0]
     for other in found[1:]:

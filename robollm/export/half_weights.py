@@ -34,6 +34,8 @@ PROMISE = 2.0**-11
 SAME = 2.0**-22
 """Share by which a stored weight may differ from float16's: where a graph has a factor in it (the
 scale of attention's q, an adapter's alpha) float32 may be off in its last bit."""
+HALF_NAME = "/half"
+"""How names of constants end that are stored as float16; without it they are the Cast's."""
 
 Array = NDArray[np.float32]
 
@@ -127,8 +129,9 @@ def to_half(full: Array) -> NDArray[np.float16]:
 def pack(model: onnx.ModelProto) -> onnx.ModelProto:
     """The same graph, with float16 stored where a large float32 constant is one.
 
-    A constant `x` becomes `x/half` and a Cast that gives `x`. Nothing is rounded here: what isn't
-    float16's number for number (up to `SAME`) stays float32, as do vectors and small constants.
+    A constant `x` becomes `x` + `HALF_NAME` and a Cast that gives `x`. Nothing is rounded here:
+    what isn't float16's number for number (up to `SAME`) stays float32, as do vectors and small
+    constants.
 
     Args:
         model: of the default domain; it stays as it is.
@@ -145,7 +148,7 @@ def pack(model: onnx.ModelProto) -> onnx.ModelProto:
             same = np.abs(half.astype(np.float32) - full) <= np.float32(SAME) * np.abs(full)
         if not same.all():
             continue
-        name, stored = tensor.name, f"{tensor.name}/half"
+        name, stored = tensor.name, f"{tensor.name}{HALF_NAME}"
         tensor.CopyFrom(numpy_helper.from_array(half, stored))
         casts.append(
             helper.make_node("Cast", [stored], [name], name=f"{name}/Cast", to=TensorProto.FLOAT)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -75,19 +75,15 @@ def read_run(folder: Path, changes: Sequence[str] = ()) -> Run:
             fix="give the --out of a `robollm train`",
         )
     from mmengine.config import Config
-    from mmengine.registry import MODELS, DefaultScope
 
     from robollm.train.engine.runner import load
     from robollm.train.folder import read_task
-    from robollm.train.parts import register_parts
 
     task = read_task(folder)
-    register_parts("multitask")  # an export always has a detector
     config = Config.fromfile(str(folder / CONFIG), lazy_import=False, import_custom_modules=False)
     made = _change(config, changes)
     checkpoint = load(folder / BEST)
-    with DefaultScope.overwrite_default_scope("mmdet"):
-        model = MODELS.build(config.model)
+    model = build_model(config.model)
     try:
         model.load_state_dict(checkpoint["state_dict"])
     except RuntimeError as e:
@@ -95,18 +91,39 @@ def read_run(folder: Path, changes: Sequence[str] = ()) -> Run:
             f"{folder / BEST} doesn't fit {folder / CONFIG}: {str(e).splitlines()[0]}",
             fix="use the folder as `robollm train` wrote it",
         ) from e
-    encoder, heads = _parts(folder, model.eval())
-    whole = config.to_dict()["val_dataloader"]["dataset"]
     step = int(checkpoint.get("meta", {}).get("iter", 0))
-    return Run(
-        folder=folder,
-        encoder=encoder,
-        heads=heads,
-        data=whole.get("datasets", {task: whole}),
-        step=step,
-        about={**_about(folder, task, checkpoint, step), "changes": list(made)},
-        changes=made,
-    )
+    about = {**_about(folder, task, checkpoint, step), "changes": list(made)}
+    return replace(as_run(folder, model.eval(), config, step=step, about=about), changes=made)
+
+
+def build_model(config: Any) -> Any:
+    """The model of a run's config, with first weights of no meaning."""
+    from mmengine.registry import MODELS, DefaultScope
+
+    from robollm.train.parts import register_parts
+
+    register_parts("multitask")  # an export always has a detector
+    with DefaultScope.overwrite_default_scope("mmdet"):
+        return MODELS.build(config)
+
+
+def as_run(folder: Path, model: Any, config: Any, *, step: int, about: Mapping[str, Any]) -> Run:
+    """A model and the config it was built from, as an export sees them.
+
+    Args:
+        folder: of the run; for messages.
+        model: `ToteCascadeRCNN` or `TaskModel`.
+        config: of the run.
+        step: of the model's weights; 0 is random ones.
+        about: for the card's provenance.
+
+    Raises:
+        ConfigError: for another model.
+    """
+    encoder, heads = _parts(folder, model)
+    data = config.to_dict()["val_dataloader"]["dataset"]
+    data = data["datasets"] if "datasets" in data else dict.fromkeys(heads, data)
+    return Run(folder=folder, encoder=encoder, heads=heads, data=data, step=step, about=about)
 
 
 def _change(config: Any, changes: Sequence[str]) -> tuple[str, ...]:
@@ -168,4 +185,5 @@ def _about(folder: Path, task: str, checkpoint: Mapping[str, Any], step: int) ->
         "config_sha256": hashlib.sha256((folder / CONFIG).read_bytes()).hexdigest(),
         "robollm": run.get("robollm"),
         "packages": dict(starts[-1].get("packages", {})),
+        **{k: run[k] for k in ("unpacked_from",) if k in run},
     }

@@ -13,7 +13,7 @@ import report_kit
 from robollm.core.errors import ConfigError, EvalError, ModelFileError
 from robollm.data.jpeg import decode
 from robollm.eval.model_card import pictures
-from robollm.eval.model_card.sources import bare, train_runs
+from robollm.eval.model_card.sources import bare, record, train_runs
 from robollm.eval.model_card.write import write_card
 from robollm.eval.report.outlines import box_path
 from robollm.runtime.bundle import load_bundle
@@ -198,6 +198,29 @@ def test_hours_are_those_of_the_steps(trained):
     (run,) = train_runs([trained])
     assert run.hours == pytest.approx(400 * 1.8 / 3600)
     assert len(run.commands) == 1
+
+
+def test_the_record_of_a_run_makes_the_same_card_as_its_folder(bundle, trained, tmp_path):
+    (run,) = train_runs([trained])
+    kept = tmp_path / "kept.json"
+    kept.write_text(json.dumps([record(run)]))
+    (again,) = train_runs([kept])
+    assert record(again) == record(run)
+    cards = []
+    for source in (trained, kept):
+        write_card(bundle, runs=(source,))
+        assert (bundle / "card" / "learning_curves.png").is_file()
+        cards.append((bundle / "card.md").read_text())
+    assert cards[0] == cards[1]
+    assert "| det | segmentation | 400 | 0.20 | 3 | 9.4 | 4,938 | 1x1 | 2 |" in cards[0]
+    assert str(tmp_path) not in kept.read_text()
+
+
+@pytest.mark.parametrize("text", ["{", "{}", '[{"run": "det"}]', "[3]"])
+def test_a_file_that_is_no_record_of_runs_is_refused(bundle, tmp_path, text):
+    (tmp_path / "kept.json").write_text(text)
+    with pytest.raises(EvalError, match=r"kept\.json is no record of training runs"):
+        train_runs([tmp_path / "kept.json"])
 
 
 def test_the_verb_says_where_the_card_is(bundle, trained, robollm):

@@ -16,7 +16,8 @@ import click
     multiple=True,
     type=click.Path(path_type=Path),
     metavar="RUN",
-    help="Run folder of `robollm train`; repeatable, in their order.",
+    help="Run folder of `robollm train`, or a JSON file that keeps what several noted; "
+    "repeatable, in their order.",
 )
 @click.option(
     "--evals",

@@ -85,31 +85,85 @@ def bare(text: str) -> str:
     return _PATH.sub(r"\1", text)
 
 
-def train_runs(folders: Sequence[Path]) -> list[TrainRun]:
-    """Read run folders of training.
+def train_runs(sources: Sequence[Path]) -> list[TrainRun]:
+    """Read run folders of training, or a file that keeps what such folders noted.
+
+    Args:
+        sources: folders of `robollm train`, and JSON files with a list of `record`s: what is left
+            of runs whose folders are gone.
 
     Raises:
-        EvalError: one is none.
+        EvalError: one is neither.
     """
-    out = []
-    for folder in folders:
-        card = _json(folder / "run.json", "a run folder of `robollm train`")
-        if "starts" not in card:
-            raise EvalError(
-                f"{folder} is no run of training: run.json has no starts",
-                fix="give folders of `robollm train` as --runs",
-            )
-        rows = []
-        journal = folder / "metrics.jsonl"
-        for line in journal.read_text("utf-8").splitlines() if journal.is_file() else ():
-            try:
-                row = json.loads(line)
-            except ValueError:
-                continue  # a kill cut the line off
-            if isinstance(row, dict) and "step" in row:
-                rows.append(row)
-        out.append(TrainRun(folder.resolve().name, card, tuple(rows)))
+    out: list[TrainRun] = []
+    for source in sources:
+        out += _recorded(source) if source.is_file() else [_read(source)]
     return out
+
+
+def _read(folder: Path) -> TrainRun:
+    card = _json(folder / "run.json", "a run folder of `robollm train`")
+    if "starts" not in card:
+        raise EvalError(
+            f"{folder} is no run of training: run.json has no starts",
+            fix="give folders of `robollm train` as --runs",
+        )
+    rows = []
+    journal = folder / "metrics.jsonl"
+    for line in journal.read_text("utf-8").splitlines() if journal.is_file() else ():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue  # a kill cut the line off
+        if isinstance(row, dict) and "step" in row:
+            rows.append(row)
+    return TrainRun(folder.resolve().name, card, tuple(rows))
+
+
+_KEPT = ("task", "robollm", "seed", "parameters", "trained_parameters", "samples", "unpacked_from")
+_OF_START = ("processes", "threads", "python", "packages")
+
+
+def record(run: TrainRun) -> Json:
+    """What is kept of a run: `train_runs` reads it again. Paths are cut, numbers to five digits."""
+    starts = run.card["starts"]
+    return {
+        "run": run.name,
+        **{k: run.card[k] for k in _KEPT if k in run.card},
+        "commands": run.commands,
+        "starts": len(starts),
+        **{k: starts[-1][k] for k in _OF_START if k in starts[-1]},
+        "steps": run.steps,
+        "hours": round(run.hours, 3),
+        "rows": [{k: _short(v) for k, v in row.items()} for row in run.rows],
+    }
+
+
+def _recorded(path: Path) -> list[TrainRun]:
+    try:
+        records = json.loads(path.read_text("utf-8"))
+        if not isinstance(records, list):
+            raise TypeError("want a list of runs")
+        return [_from_record(one) for one in records]
+    except (OSError, ValueError, TypeError, KeyError) as e:
+        raise EvalError(
+            f"{path} is no record of training runs: {type(e).__name__}: {e}",
+            fix="give folders of `robollm train`, or the file that was written of them",
+        ) from e
+
+
+def _from_record(one: Json) -> TrainRun:
+    last = {k: one[k] for k in _OF_START if k in one}
+    # each command once: that a run was started again with one of them is only counted
+    starts = [{"command": c, **last} for c in one["commands"]] or [last]
+    starts += [starts[-1]] * (int(one.get("starts", 0)) - len(starts))
+    card = {**{k: one[k] for k in _KEPT if k in one}, "starts": starts}
+    return TrainRun(str(one["run"]), card, tuple(dict(row) for row in one["rows"]))
+
+
+def _short(value: Any) -> Any:
+    """A number with five digits that count; anything else as it is."""
+    return float(f"{value:.5g}") if isinstance(value, float) else value
 
 
 def eval_runs(folders: Sequence[Path], bundle: Bundle) -> list[EvalRun]:
