@@ -84,7 +84,7 @@ GOALS = (
         for name, said in (("multi_pick", "multi-pick"), ("package_defect", "package defect"))
         for goal in (
             Goal(f"{said}, per induct: recall at FPR .05", "defects",
-                 f"induct_{name}_recall@fpr0.05", ">", 0.95),
+                 f"verdict_{name}_recall@fpr0.05", ">", 0.95),
             Goal(f"{said}, verdicts at the bundle's thresholds: recall", "defects",
                  f"verdict_{name}_recall", ">", 0.95),
             Goal(f"{said}, verdicts at the bundle's thresholds: FPR", "defects",

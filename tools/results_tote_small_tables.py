@@ -255,9 +255,11 @@ def per_induct(card: Card) -> Iterator[str]:
     figures = {
         "verdict_{}_recall": "verdict: recall",
         "verdict_{}_fpr": "verdict: FPR",
-        "induct_{}_recall@fpr0.05": "recall at FPR .05",
-        "induct_{}_recall@fpr0.01": "recall at FPR .01",
-        "induct_{}_auc": "AUC",
+        "verdict_{}_recall@fpr0.05": "verdict's score: recall at FPR .05",
+        "verdict_{}_recall@fpr0.01": "verdict's score: recall at FPR .01",
+        "verdict_{}_auc": "verdict's score: AUC",
+        "induct_{}_recall@fpr0.05": "highest image: recall at FPR .05",
+        "induct_{}_auc": "highest image: AUC",
     }
     places = columns(card, {
         "gl": "OpenGL", "gl/fp32": "OpenGL, fp32", "cycles": "Cycles",
@@ -272,9 +274,18 @@ def per_induct(card: Card) -> Iterator[str]:
     run = card.get("sets", {}).get("gl", {}).get("runs", {}).get("default", {})
     limits = run.get("predictor", {}).get("defect_thresholds", {})
     if limits:
-        said = ", ".join(f"{name} {limit:.3f}" for name, limit in limits.items())
+        ways = run["predictor"].get("defect_over_views", {})
+        joined = {"any": "any view", "mean": "mean of the views"}
+        said = ", ".join(
+            f"{name} {limit:.3f} ({joined[ways.get(name, 'any')]})"
+            for name, limit in limits.items()
+        )
         yield ""
         yield f"Thresholds: {said}. Recall at an FPR takes its threshold from the test set itself."
+    if any(s.get("defects", {}).get("kept") for s in run.get("baselines", {}).values()):
+        yield ""
+        yield "Baselines of defects learn from the training split; they are of an earlier run on "
+        yield "the same pictures, with that split beside them."
 
 
 def gaps(card: Card) -> Iterator[str]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 NOMINAL = "nominal"
 UNINSPECTED = "uninspected"
+ANY, MEAN = OVER_VIEWS = ("any", "mean")
+"""What of a defect's probabilities in several views counts: the largest, or their mean."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,19 +70,35 @@ def decision_score(probability: float, threshold: float) -> float:
     return 0.5 + 0.5 * (probability - threshold) / (1.0 - threshold)
 
 
+def over_views(probabilities: Sequence[float], way: str) -> float:
+    """What several views say of one defect.
+
+    Args:
+        probabilities: of the judged views, at least one, each in [0, 1].
+        way: "any": the largest, for what shows in one view alone, as an opened side does; "mean":
+            for what all views show, as two items do: a view that is wrong is then outvoted.
+    """
+    return max(probabilities) if way == ANY else sum(probabilities) / len(probabilities)
+
+
 def fuse(
-    evidence: Sequence[ViewEvidence], thresholds: Mapping[str, float], *, min_views: int = 1
+    evidence: Sequence[ViewEvidence],
+    thresholds: Mapping[str, float],
+    *,
+    min_views: int = 1,
+    ways: Mapping[str, str] | None = None,
 ) -> Verdict:
     """Fuse the views of one pick into its verdict.
 
-    A defect seen in ANY view is a defect: each defect takes its largest probability over the
-    views (an opened side faces one camera only). Nominal takes what the strongest defect leaves.
-    Ties go to the defect. Fewer judged views than `min_views` never make a nominal.
+    Each defect takes its largest probability over the judged views, or the mean of them (`ways`).
+    Nominal takes what the strongest defect leaves. Ties go to the defect. Fewer judged views than
+    `min_views` never make a nominal.
 
     Args:
         evidence: one entry per expected view, judged or not.
         thresholds: defect class -> probability at or above which it is decided, in [0, 1).
         min_views: smallest number of judged views that may say nominal, >= 1.
+        ways: defect class -> one of `OVER_VIEWS`; "any" where it says nothing.
     """
     judged = [e for e in evidence if e.probabilities is not None]
     missing = tuple((e.view, e.reason) for e in evidence if e.probabilities is None)
@@ -88,10 +106,10 @@ def fuse(
     alone = Verdict(((UNINSPECTED, 1.0),), inspected, missing)
     if not judged:
         return alone
-    scores = {
-        name: max(decision_score((e.probabilities or {})[name], limit) for e in judged)
-        for name, limit in thresholds.items()
-    }
+    scores = {}
+    for name, limit in thresholds.items():
+        seen = [(e.probabilities or {})[name] for e in judged]
+        scores[name] = decision_score(over_views(seen, (ways or {}).get(name, ANY)), limit)
     ranked = sorted(scores.items(), key=lambda item: (-item[1], item[0]))
     nominal = 1.0 - ranked[0][1]
     if ranked[0][1] >= 0.5:

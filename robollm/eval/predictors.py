@@ -163,6 +163,7 @@ class BundlePredictor:
             "classes": self.classes,
             "fused_views": list(self.perceiver.fused_views),
             "defect_thresholds": dict(bundle.thresholds.defects),
+            "defect_over_views": dict(bundle.thresholds.over_views),
         }
 
     def segment(self, frame: Frame, truth: Sequence[Json], laps: Laps) -> list[Json]:

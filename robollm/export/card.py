@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from robollm import __version__
+from robollm.core.defects import ANY
 from robollm.core.errors import ConfigError
 from robollm.data.armbench_defects import LABELS
 from robollm.export.collect import MEAN, STD, Collected
@@ -22,6 +23,7 @@ DEFAULT_THRESHOLDS: Card = {
     "segmentation": {"score_min": 0.5, "mask_min": 0.5},
     "identification": {"accept": 0.6, "margin": 0.02, "temperature": 0.1},
     "defects": {"multi_pick": 0.5, "package_defect": 0.5, "temperature": 1.0},
+    "over_views": {"multi_pick": ANY, "package_defect": ANY},
 }
 """Nobody calibrated these: they are there so that a bundle runs."""
 

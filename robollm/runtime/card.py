@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from robollm.core.content import WAYS
-from robollm.core.defects import NOMINAL
+from robollm.core.defects import NOMINAL, OVER_VIEWS
 from robollm.core.letterbox import FITS
 
 GRAPHS = ("backbone", "proposals", "rois", "identification", "defects")
@@ -43,6 +43,8 @@ class Thresholds:
         id_temperature: softmax temperature of identification.
         defects: defect class -> probability from which it is decided.
         defect_temperature: softmax temperature of the defect logits.
+        over_views: defect class -> one of `core.defects.OVER_VIEWS`, which its threshold is for;
+            "any" where it says nothing.
     """
 
     score_min: float
@@ -52,6 +54,7 @@ class Thresholds:
     id_temperature: float
     defects: Mapping[str, float]
     defect_temperature: float
+    over_views: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +125,19 @@ def read_thresholds(data: Mapping[str, Any], labels: tuple[str, ...]) -> Thresho
         defect_temperature=_between(
             defects["temperature"], 1e-4, 1e3, "thresholds.defects.temperature"
         ),
+        over_views=_ways(data.get("over_views", {}), kinds),
     )
+
+
+def _ways(data: Mapping[str, Any], kinds: Sequence[str]) -> dict[str, str]:
+    """`thresholds.over_views`, if it is there: how a pick's views are joined for each defect."""
+    for kind, way in data.items():
+        if kind not in kinds or way not in OVER_VIEWS:
+            raise ValueError(
+                f"thresholds.over_views has {kind!r}: {way!r}, want of {', '.join(kinds)} one of "
+                f"{', '.join(OVER_VIEWS)}"
+            )
+    return dict(data)
 
 
 def embedding_digest(card: Mapping[str, Any]) -> str:

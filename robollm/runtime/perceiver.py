@@ -345,4 +345,5 @@ class Perceiver:
             zip(seen, self.inspect(list(seen.values()), laps=laps), strict=True) if seen else ()
         )
         evidence = [evidence_of(v, judged.get(v.name), lost.get(v.name, "")) for v in views]
-        return fuse_views(evidence, thresholds, min_views=min_views), evidence
+        ways = self.bundle.thresholds.over_views
+        return fuse_views(evidence, thresholds, min_views=min_views, ways=ways), evidence

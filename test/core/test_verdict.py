@@ -5,7 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from robollm.core.defects import NOMINAL, UNINSPECTED, ViewEvidence, decision_score, fuse
+from robollm.core.defects import (
+    NOMINAL,
+    OVER_VIEWS,
+    UNINSPECTED,
+    ViewEvidence,
+    decision_score,
+    fuse,
+)
 from robollm.core.fuse import mean_embedding
 
 DEFECTS = ("multi_pick", "package_defect")
@@ -85,6 +92,41 @@ def test_the_decision_is_what_the_thresholds_say(views, limits, min_views):
         assert decision == UNINSPECTED
     else:
         assert decision == NOMINAL
+
+
+@given(
+    views=evidence(),
+    limits=thresholds,
+    min_views=st.integers(1, 4),
+    ways=st.dictionaries(st.sampled_from(DEFECTS), st.sampled_from(OVER_VIEWS)),
+)
+def test_a_defect_is_decided_by_its_largest_probability_or_by_the_mean(
+    views, limits, min_views, ways
+):
+    got = fuse(views, limits, min_views=min_views, ways=ways)
+    seen = [v.probabilities for v in views if v.probabilities]
+    if not seen:
+        assert got.decision == UNINSPECTED
+        return
+    scores = {}
+    for d in DEFECTS:
+        each = [p[d] for p in seen]
+        joined = sum(each) / len(each) if ways.get(d) == "mean" else max(each)
+        scores[d] = decision_score(joined, limits[d])
+    strongest = max(scores.values())
+    if strongest < 0.5:
+        assert got.decision == (NOMINAL if len(seen) >= min_views else UNINSPECTED)
+    else:
+        assert scores[got.decision] == strongest
+    if got.decision != UNINSPECTED:
+        assert {d: dict(got.ranked)[d] for d in DEFECTS} == scores
+
+
+def test_one_wrong_view_is_outvoted_where_the_mean_counts_and_decides_where_any_does():
+    views = [view("a", multi_pick=0.9), view("b", multi_pick=0.2), view("c", multi_pick=0.1)]
+    assert fuse(views, HALF).decision == "multi_pick"
+    assert fuse(views, HALF, ways={"multi_pick": "mean"}).decision == NOMINAL
+    assert fuse(views, HALF, ways={"package_defect": "mean"}).decision == "multi_pick"
 
 
 @given(views=evidence(min_size=1), limits=thresholds, more=judged("more"))

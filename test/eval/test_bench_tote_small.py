@@ -161,3 +161,23 @@ def test_a_run_can_be_left_out_and_the_command_says_so(bench, monkeypatch, tmp_p
     card = json.loads(out.read_text())
     assert list(card["sets"]["gl"]["runs"]) == list(card["commands"]) == ["default"]
     assert "--without chance" in card["command"]
+
+
+def test_baselines_of_the_same_pictures_are_kept_where_they_cannot_be_measured(bench):
+    def results(digest, **baselines):
+        return {"data": {"digest": digest}, "runs": {"default": {"baselines": baselines}}}
+
+    old = results(
+        "d", majority={"defects": {"samples": 3}}, colour={"identification": {"samples": 1}}
+    )
+    new = results("d", colour={"identification": {"samples": 2}})
+    bench.keep_baselines(new, old)
+    assert new == results(
+        "d",
+        colour={"identification": {"samples": 2}},
+        majority={"defects": {"samples": 3, "kept": True}},
+    )
+    other = results("e")
+    bench.keep_baselines(other, old)
+    bench.keep_baselines(other, {})
+    assert other == results("e")

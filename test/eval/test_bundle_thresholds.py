@@ -10,8 +10,10 @@ from calibration_kit import KINDS, QUICK
 
 from robollm.core.calibration import Mixture, Sight, leaders_inside
 from robollm.core.decide import IDENTIFIED, IdentificationPolicy, Match, decide
-from robollm.core.errors import CalibrationError
+from robollm.core.defects import ViewEvidence, fuse
+from robollm.core.errors import CalibrationError, ConfigError
 from robollm.eval.thresholds import defects, identification, segmentation
+from robollm.eval.thresholds.over_views import better
 from robollm.eval.thresholds.parts import Shares, between, first_half
 from robollm.metrics.defects import DefectImage
 from robollm.metrics.verdicts import VerdictTally
@@ -225,12 +227,58 @@ def test_where_one_defect_s_threshold_stays_the_temperature_it_belongs_to_stays(
     assert sorted(why) == ["package_defect", "temperature"]
     assert "9 judged inducts have it" in why["package_defect"]
     assert (limits.temperature, limits.thresholds["package_defect"]) == (3.0, 0.32)
-    warm = defects.highest(images, images.said(np.full(60, 3.0)))[some]
+    warm = defects.scores_of(images, 3.0, limits.ways)[some]
     multi, _ = defects.threshold(warm[:, 0], images.true[some, 0], QUICK)
     assert limits.thresholds["multi_pick"] == multi  # chosen at the temperature that stays
     half, why, _ = defects.choose(images, some, before, QUICK, 5)
     assert why == {}
     assert half.temperature != 3.0
+
+
+def test_what_a_threshold_is_chosen_on_is_what_a_verdict_publishes():
+    images = pictures(np.random.default_rng(5), 40, 1.0)
+    images.logits[4:6] = np.nan  # one induct was not judged at all, one in one picture only
+    images.logits[9] = np.nan
+    ways = {"multi_pick": "mean", "package_defect": "any"}
+    scores = defects.scores_of(images, 1.3, ways)
+    said = images.said(np.full(40, 1.3))
+    limits = {"multi_pick": 0.5, "package_defect": 0.5}  # then scores are probabilities
+    for induct in range(40):
+        views = [
+            ViewEvidence(f, dict(zip(KINDS, p.tolist(), strict=True)))
+            for f, p, u in zip(images.frame, said, images.unit, strict=True)
+            if u == induct and np.isfinite(p).all()
+        ]
+        if not views:
+            assert (scores[induct] == -np.inf).all()
+            continue
+        published = dict(fuse(views, limits, ways=ways).ranked)
+        for kind in limits:
+            assert scores[induct, KINDS.index(kind)] == pytest.approx(published[kind])
+
+
+@pytest.mark.parametrize(("wobble", "want"), [(0.0, "any"), (2.5, "mean")])
+def test_views_are_outvoted_only_where_the_mean_ranks_better_beyond_doubt(wobble, want):
+    """One view of four is right; or all are, and noise makes the largest of them too large."""
+    rng = np.random.default_rng(3)
+    true = np.arange(200) < 60
+    each = rng.normal(0, 0.3 + wobble, (200, 4))
+    if wobble:
+        each[true] += 1.5
+    else:
+        each[true, 0] += 1.5
+    way = better(each.max(axis=1), each.mean(axis=1), true, QUICK)
+    assert way == want
+    forced = replace(QUICK, over_views="mean")
+    assert better(each.max(axis=1), each.mean(axis=1), true, forced) == "mean"
+
+
+def test_views_that_rank_alike_or_one_side_alone_leave_any_view_enough():
+    scores = np.linspace(0, 1, 50)
+    assert better(scores, scores, np.arange(50) % 2 == 0, QUICK) == "any"
+    assert better(scores, -scores, np.ones(50, bool), QUICK) == "any"
+    lost = np.where(np.arange(50) < 25, -np.inf, scores)
+    assert better(lost, lost, np.arange(50) < 25, QUICK) == "any"
 
 
 def test_a_limit_that_no_threshold_keeps_is_said_as_no_recall():
@@ -243,7 +291,8 @@ def test_what_is_told_of_verdicts_agrees_with_the_metric_of_evaluations():
     images = pictures(np.random.default_rng(13), 45, 1.5)
     images.logits[6:8] = np.nan  # one induct was not judged at all, one in one picture only
     images.logits[10] = np.nan
-    limits = defects.Limits(0.8, {"multi_pick": 0.3, "package_defect": 0.45})
+    ways = {"multi_pick": "mean", "package_defect": "any"}
+    limits = defects.Limits(0.8, {"multi_pick": 0.3, "package_defect": 0.45}, ways)
     told = defects.told(images, [limits] * 45, QUICK)
     said = images.said(np.full(45, 0.8))
     listed = [
@@ -253,10 +302,15 @@ def test_what_is_told_of_verdicts_agrees_with_the_metric_of_evaluations():
         )
         for u, p in zip(images.unit, said, strict=True)
     ]  # fmt: skip
-    theirs = VerdictTally(listed, limits.thresholds).figures()
+    theirs = VerdictTally(listed, limits.thresholds, ways).figures()
     pairs = {f"{k}_decided": f"verdict_{k}_recall" for k in ("multi_pick", "package_defect")}
     pairs |= {f"combined_{k}": f"verdict_combined_{k}" for k in ("recall", "fpr")}
     for ours, other in pairs.items():
         assert told[ours]["value"] == pytest.approx(theirs[other], abs=1e-6)
     assert told["uninspected"]["hits"] == 1
     assert told["multi_pick_recall"]["hits"] >= told["multi_pick_decided"]["hits"]
+
+
+def test_a_way_that_is_not_known_is_refused():
+    with pytest.raises(ConfigError, match=r"over_views is 'most', want auto, any, mean"):
+        replace(QUICK, over_views="most")

@@ -160,6 +160,15 @@ def test_values_whose_record_is_gone_are_not_called_uncalibrated(bundle):
     assert "`calibration.json` is not in the folder" in words
 
 
+def test_how_views_are_joined_stands_among_the_decision_values(bundle):
+    card = json.loads((bundle / "bundle.json").read_text())
+    card["thresholds"]["over_views"] = {"multi_pick": "mean", "package_defect": "any"}
+    (bundle / "bundle.json").write_text(json.dumps(card))
+    write_card(bundle)
+    words = (bundle / "card.md").read_text()
+    assert re.search(r"\| over_views\.multi_pick +\| +mean \|", words)
+
+
 @pytest.mark.parametrize(
     ("text", "wanted"),
     [

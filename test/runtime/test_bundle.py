@@ -237,6 +237,9 @@ def test_a_missing_key_is_refused_by_name(folder, path):
         ("thresholds.defects.multi_pick", "x", "malformed"),
         ("thresholds.defects.temperature", -1, "temperature is -1"),
         ("thresholds.defects.temperature", 10**400, "malformed"),
+        ("thresholds.over_views", {"multi_pick": "most"}, "has 'multi_pick': 'most', want of"),
+        ("thresholds.over_views", {"nominal": "any"}, "has 'nominal': 'any', want of multi_pick"),
+        ("thresholds.over_views", ["any"], "malformed"),
         ("provenance", 7, "malformed"),
     ],
 )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -14,6 +16,7 @@ from robollm.core.frame import Frame
 from robollm.core.settings import PickConfig
 from robollm.gallery.catalogue import load_catalogue
 from robollm.runtime.enroll import enroll
+from robollm.runtime.perceiver import Perceiver
 from robollm.runtime.pick_views import PickView, uninspected
 from robollm.runtime.pixels import Region
 
@@ -197,6 +200,25 @@ def test_the_strongest_view_decides(perceiver):
     verdict, evidence = perceiver.inspect_pick(views, thresholds=thresholds, quality=QUALITY)
     assert verdict.decision == "multi_pick"
     assert [e.probabilities for e in evidence] == p
+
+
+def test_views_are_joined_as_the_bundle_s_card_says(perceiver, tmp_path):
+    """Its multi-picks by the mean: one view above the threshold is outvoted by the others."""
+    folder = shutil.copytree(perceiver.bundle.folder, tmp_path / "mean")
+    card = json.loads((folder / "bundle.json").read_text())
+    card["thresholds"]["over_views"] = {"multi_pick": "mean"}
+    (folder / "bundle.json").write_text(json.dumps(card))
+    other = Perceiver(replace(perceiver.config, bundle=str(folder)))
+    views = [view(f"v{i}", picture(stamp=i + 1)) for i in range(4)]
+    p = [q["multi_pick"] for q in perceiver.inspect([v.region for v in views])]
+    assert max(p) > sum(p) / 4
+    limits = {"multi_pick": max(p), "package_defect": 0.999}
+    verdict, evidence = other.inspect_pick(views, thresholds=limits, quality=QUALITY)
+    assert verdict.decision == NOMINAL
+    assert [e.probabilities["multi_pick"] for e in evidence] == pytest.approx(p)
+    limits["multi_pick"] = sum(p) / 4 - 1e-9
+    verdict, _ = other.inspect_pick(views, thresholds=limits, quality=QUALITY)
+    assert verdict.decision == "multi_pick"
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from robollm.core.defects import OVER_VIEWS
 from robollm.core.errors import ConfigError
 from robollm.runtime.card import PRECISIONS
 
@@ -42,6 +43,10 @@ _OPTIONS = (
     click.option("--fpr-limit", type=_SHARE, default=0.05, show_default=True,
                  help="A defect whose recall costs more false alarms than this is reported "
                  "loudly; its threshold stays the recall's."),
+    click.option("--over-views", type=click.Choice(("auto", *OVER_VIEWS)), default="auto",
+                 show_default=True, help="How a pick's views are joined for each defect: any view "
+                 "is enough, or their mean; auto: the mean where it ranks inducts better beyond "
+                 "doubt."),
     click.option("--draws", type=click.IntRange(100, 100_000), default=1000, show_default=True,
                  help="Resamples of the bootstrap that makes intervals."),
     click.option("--seed", type=click.IntRange(0), default=0, show_default=True,

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from robollm.cli.gallery.show import show, table
+from robollm.core.defects import ANY
 
 _TASKS = ("segmentation", "identification", "defects")
 _PARTS = {"held_out": "held out", "on_all": "on what chose", "before": "before"}
@@ -19,6 +20,9 @@ def tell(record: Mapping[str, Any]) -> None:
             why = record["kept"].get(f"{task}.{name}", "")
             told = f"stays: {why}" if why else ""
             values.add_row(f"{task}.{name}", f"{record['before'][task][name]:g}", f"{now:g}", told)
+    old = record["before"].get("over_views", {})
+    for name, now in record["thresholds"].get("over_views", {}).items():
+        values.add_row(f"over_views.{name}", old.get(name, ANY), now, "")
     show(values)
     for task in _TASKS:
         part = record[task]

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from robollm.core.defects import ANY
+
 if TYPE_CHECKING:
     from robollm.runtime.bundle import Bundle, Variant
 
@@ -54,6 +56,7 @@ def _thresholds(bundle: Bundle) -> dict[str, Any]:
             "temperature": t.id_temperature,
         },
         "defects": {**t.defects, "temperature": t.defect_temperature},
+        "over_views": {name: t.over_views.get(name, ANY) for name in t.defects},
     }
 
 

@@ -25,7 +25,7 @@ def thresholds(card: Mapping[str, Any], calibration: Mapping[str, Any] | None) -
         calibration: see `read_calibration`.
     """
     values = [
-        [f"{task}.{name}", f"{value:g}"]
+        [f"{task}.{name}", value if isinstance(value, str) else f"{value:g}"]
         for task, some in sorted(card["thresholds"].items())
         for name, value in some.items()
     ]

@@ -29,6 +29,8 @@ _FIGURES = {
         "verdict_multi_pick_recall", "verdict_multi_pick_fpr",
         "verdict_package_defect_recall", "verdict_package_defect_fpr",
         "verdict_combined_recall", "verdict_combined_fpr",
+        "verdict_multi_pick_auc", "verdict_multi_pick_recall@fpr0.05",
+        "verdict_package_defect_auc", "verdict_package_defect_recall@fpr0.05",
         "induct_multi_pick_auc", "induct_package_defect_auc", "induct_combined_auc",
         "induct_combined_recall@fpr0.05",
     ),

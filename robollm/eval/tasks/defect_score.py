@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
+from robollm.core.defects import ANY, MEAN
 from robollm.data.armbench_defects import LABELS, NOMINAL
 from robollm.eval.figures import Cell, Curve, Histogram, Section, Table, Worst
 from robollm.eval.records import DefectRecord, Json
@@ -18,6 +19,7 @@ from robollm.metrics.tally import Tally
 from robollm.metrics.time_to_flag import FlagTally, sequences
 from robollm.metrics.verdicts import VerdictTally
 
+_JOINED = {ANY: "any view", MEAN: "mean of views"}
 _AXES = {"roc": ("false positive rate", "recall"), "pr": ("recall", "precision")}
 
 
@@ -45,7 +47,7 @@ def score(records: Iterable[DefectRecord], card: Json, *, video: bool = False) -
     parts += held.values()
     limits = card["predictor"].get("defect_thresholds") or {}
     if limits and not video:
-        parts.append(VerdictTally(images, limits))
+        parts.append(VerdictTally(images, limits, card["predictor"].get("defect_over_views")))
     whole = Joined(parts)
 
     def section(figures: Mapping[str, Interval]) -> Section:
@@ -145,7 +147,8 @@ def _protocol(card: Json, video: bool) -> str:
     ]
     limits = card["predictor"].get("defect_thresholds") or {}
     if limits and not video:
-        told = ", ".join(f"{name} {limit:g}" for name, limit in limits.items())
+        ways = card["predictor"].get("defect_over_views") or {}
+        told = ", ".join(f"{n} {x:g} ({_JOINED[ways.get(n, ANY)]})" for n, x in limits.items())
         words.append(f"verdict: an induct's images as views, at the bundle's thresholds {told}")
     if video:
         words.append(

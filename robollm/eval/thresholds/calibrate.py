@@ -69,7 +69,7 @@ def calibrate(run: RunFolder, folder: Path, wish: Wish) -> Json:
     card = json.loads((folder / CARD).read_bytes())
     before, source = _answered(run, folder, card, bundle)
     about = run.card
-    chosen = {task: make(run, before[task], wish) for task, make in _TASKS.items()}
+    chosen = {task: make(run, before, wish) for task, make in _TASKS.items()}
     if not any(one.values for one in chosen.values()):
         why = "; ".join(f"{t}: {w}" for t, one in chosen.items() for w in {*one.kept.values()})
         raise CalibrationError(
@@ -78,6 +78,8 @@ def calibrate(run: RunFolder, folder: Path, wish: Wish) -> Json:
     after = copy.deepcopy(before)
     for task, one in chosen.items():
         after[task] |= one.values
+        if one.ways:
+            after["over_views"] = dict(one.ways)
     data = about["data"]
     return {
         "format": FORMAT,

@@ -1,4 +1,4 @@
-"""From which probability on a defect is decided, per induct, and the temperature of probabilities.
+"""From which probability on a defect is decided, of which views, and the temperature of both.
 
 An induct's images are views of one pick: `core.defects.fuse` makes its verdict, as in a node.
 """
@@ -6,13 +6,13 @@ An induct's images are views of one pick: `core.defects.fuse` makes its verdict,
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from robollm.core.calibration import newton
-from robollm.core.defects import NOMINAL, ViewEvidence, fuse
+from robollm.core.defects import ANY, MEAN, NOMINAL, OVER_VIEWS, ViewEvidence, fuse
 from robollm.core.errors import CalibrationError
 from robollm.core.rates import at_least
 from robollm.core.reliability import reliability
@@ -20,7 +20,9 @@ from robollm.data.armbench_defects import LABELS
 from robollm.eval.records import DEFECTS, DefectRecord, Json
 from robollm.eval.run_folder import RunFolder
 from robollm.eval.tasks.defect_score import image_of
+from robollm.eval.thresholds.over_views import better, joined
 from robollm.eval.thresholds.parts import Chosen, Mask, Shares, Wish, between, first_half, number
+from robollm.metrics.curves import Ranking
 from robollm.metrics.defects import probabilities, truth
 from robollm.metrics.tally import Vector
 
@@ -61,10 +63,11 @@ class Images:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What `fuse` needs: a temperature, and a threshold per defect."""
+    """What `fuse` needs: a temperature, a threshold per defect, and how views are joined for it."""
 
     temperature: float
     thresholds: Mapping[str, float]
+    ways: Mapping[str, str] = field(default_factory=dict)
 
 
 def images_of(run: RunFolder, old: float) -> Images | None:
@@ -162,20 +165,19 @@ def at_limit(scores: Vector, true: Mask, wish: Wish) -> Json:
     }
 
 
-def highest(images: Images, said: Vector) -> Vector:
-    """(I, 3) each induct's highest probability of each class; -inf: none was judged."""
-    out = np.full((len(images.inducts), len(LABELS)), -np.inf)
-    judged = np.isfinite(said).all(axis=1)
-    np.maximum.at(out, images.unit[judged], said[judged])
-    return out
+def scores_of(images: Images, warm: float, ways: Mapping[str, str]) -> Vector:
+    """(I, 3) each induct's score of each class at one temperature; -inf: none was judged."""
+    count = len(images.inducts)
+    return joined(images.said(np.full(count, warm)), images.unit, count, ways)
 
 
 def choose(
     images: Images, inducts: Mask, before: Limits, wish: Wish, least: int = LEAST
 ) -> tuple[Limits, dict[str, str], list[str]]:
-    """Temperature, then thresholds, from some inducts; `least`: see `threshold`.
+    """Temperature, then ways and thresholds, from some inducts; `least`: see `threshold`.
 
-    A threshold means something at its temperature alone: if one stays, the temperature does.
+    A threshold means something at its temperature alone: if one stays, the temperature does. And
+    so it is with the way in which views are joined.
 
     Returns:
         The limits; name -> why it is the old one; defects whose recall can't be reached.
@@ -197,25 +199,29 @@ def _thresholds(
     images: Images, inducts: Mask, warm: float, before: Limits, wish: Wish, least: int
 ) -> tuple[Limits, dict[str, str], list[str]]:
     """The same at a given temperature."""
-    scores = highest(images, images.said(np.full(len(images.inducts), warm)))[inducts]
+    each = {way: scores_of(images, warm, dict.fromkeys(KINDS, way))[inducts] for way in OVER_VIEWS}
     limits, short = dict(before.thresholds), []
+    ways = {kind: before.ways.get(kind, ANY) for kind in KINDS}
     why: dict[str, str] = {}
     for kind in KINDS:
         c = LABELS.index(kind)
+        true = images.true[inducts, c]
         try:
-            limits[kind], reached = threshold(scores[:, c], images.true[inducts, c], wish, least)
+            way = better(each[ANY][:, c], each[MEAN][:, c], true, wish)
+            limits[kind], reached = threshold(each[way][:, c], true, wish, least)
+            ways[kind] = way
             short += [] if reached else [kind]
         except CalibrationError as e:
             why[kind] = e.what
-    return Limits(warm, limits), why, short
+    return Limits(warm, limits, ways), why, short
 
 
 def told(images: Images, limits: Sequence[Limits], wish: Wish) -> Json:
     """What limits make of inducts through `fuse`, each induct with its own.
 
     Returns:
-        Shares of inducts with their limits. `KIND_recall` and `KIND_fpr`: it is at or above its
-        threshold in any view, so it is published with .5 or more; `KIND_decided`: it is the
+        Shares of inducts with their limits. `KIND_recall` and `KIND_fpr`: its views, joined, reach
+        its threshold, so it is published with .5 or more; `KIND_decided`: it is the
         decision, of those that have it; `combined_recall` and `combined_fpr`: the decision is any
         defect; `uninspected`: no picture was judged. And of the pictures, `nll` in nat and the
         calibration error of the most probable class.
@@ -227,7 +233,9 @@ def told(images: Images, limits: Sequence[Limits], wish: Wish) -> Json:
     for row, unit in enumerate(images.unit.tolist()):
         found = dict(zip(LABELS, said[row].tolist(), strict=True)) if judged[row] else None
         views[unit].append(ViewEvidence(images.frame[row], found))
-    verdicts = [fuse(v, one.thresholds) for v, one in zip(views, limits, strict=True)]
+    verdicts = [
+        fuse(v, one.thresholds, ways=one.ways) for v, one in zip(views, limits, strict=True)
+    ]
     raised = np.array([[dict(v.ranked).get(k, 0.0) >= 0.5 for k in KINDS] for v in verdicts])
     decided = np.array([[v.decision == k for k in KINDS] for v in verdicts])
     looked = np.array([bool(v.inspected) for v in verdicts])
@@ -254,21 +262,26 @@ def told(images: Images, limits: Sequence[Limits], wish: Wish) -> Json:
 
 
 def calibrate(run: RunFolder, before: Json, wish: Wish) -> Chosen:
-    """Choose `temperature` and a threshold per defect.
+    """Choose `temperature`, and per defect a threshold and how views are joined.
 
     Args:
         run: whose records tell.
-        before: `thresholds.defects` of the bundle that answered.
+        before: `thresholds` of the bundle that answered.
         wish: what to keep to.
 
     Raises:
         EvalError: for a record that can't be understood.
     """
     names = (*KINDS, "temperature")
-    images = images_of(run, float(before["temperature"]))
+    known = before["defects"]
+    images = images_of(run, float(known["temperature"]))
     if images is None:
         return Chosen(kept=dict.fromkeys(names, "the run has no pictures of defects"))
-    old = Limits(float(before["temperature"]), {k: float(before[k]) for k in KINDS})
+    old = Limits(
+        float(known["temperature"]),
+        {k: float(known[k]) for k in KINDS},
+        {k: before.get("over_views", {}).get(k, ANY) for k in KINDS},
+    )
     judged = np.isfinite(images.logits).all(axis=1)
     record: Json = {
         "inducts": len(images.inducts),
@@ -292,11 +305,16 @@ def calibrate(run: RunFolder, before: Json, wish: Wish) -> Chosen:
     sides = [side for side, _, _ in halves]
     record |= {
         "held_out": told(images, [sides[1] if mine else sides[0] for mine in first], wish),
-        "held_out_values": [{**s.thresholds, "temperature": s.temperature} for s in sides],
+        "held_out_values": [
+            {**s.thresholds, "temperature": s.temperature, "over_views": dict(s.ways)}
+            for s in sides
+        ],
         "on_all": told(images, [limits] * len(every), wish),
-        "before": {**before, **told(images, [old] * len(every), wish)},
+        "before": {**known, **told(images, [old] * len(every), wish)},
+        "over_views": dict(limits.ways),
+        "auc": _areas(images, limits),
     }
-    scores = highest(images, images.said(np.full(len(every), limits.temperature)))
+    scores = scores_of(images, limits.temperature, limits.ways)
     record["at_fpr_limit"] = {
         k: at_limit(scores[:, c], images.true[:, c], wish)
         for c, k in enumerate(LABELS)
@@ -311,7 +329,21 @@ def calibrate(run: RunFolder, before: Json, wish: Wish) -> Chosen:
     loud += [line for k in KINDS if k not in kept for line in _loud(k, k in short, record, wish)]
     values = {**limits.thresholds, "temperature": limits.temperature}
     chosen = {k: v for k, v in values.items() if k not in kept}
-    return Chosen(chosen, kept, tuple(loud), record)
+    return Chosen(chosen, kept, tuple(loud), record, limits.ways)
+
+
+def _areas(images: Images, limits: Limits) -> Json:
+    """Way -> defect -> area under the ROC curve of inducts; None: it is on one side alone."""
+    out: Json = {}
+    for way in OVER_VIEWS:
+        scores = scores_of(images, limits.temperature, dict.fromkeys(KINDS, way))
+        judged = np.isfinite(scores).all(axis=1)
+        out[way] = {
+            k: number(Ranking(scores[judged, c], images.true[judged, c]).auc())
+            for c, k in enumerate(LABELS)
+            if k in KINDS
+        }
+    return out
 
 
 def _by(wish: Wish) -> str:

@@ -224,7 +224,7 @@ def calibrate(run: RunFolder, before: Json, wish: Wish) -> Chosen:
 
     Args:
         run: whose records tell.
-        before: `thresholds.identification` of the bundle that answered.
+        before: `thresholds` of the bundle that answered.
         wish: what to keep to.
 
     Raises:
@@ -252,7 +252,7 @@ def calibrate(run: RunFolder, before: Json, wish: Wish) -> Chosen:
                 f"{len(seen)} picks of {len({*products})} products can be used, want {LEAST} of "
                 f"{LEAST // 4}"
             )
-        return _calibrate(seen, record, before, wish)
+        return _calibrate(seen, record, before["identification"], wish)
     except CalibrationError as e:
         loud = f"identification stays as it was: {e.what}"
         return Chosen(kept=dict.fromkeys(NAMES, e.what), loud=(loud,), record=record)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from robollm.core.defects import OVER_VIEWS
 from robollm.core.errors import ConfigError
 from robollm.core.rates import at_least, at_most
 from robollm.eval.records import Json
@@ -17,6 +18,7 @@ from robollm.metrics.bootstrap import intervals
 from robollm.metrics.tally import Share, Vector
 
 Mask = NDArray[np.bool_]
+AUTO = "auto"
 DIGITS = 6
 """Of the numbers that are told; the values themselves are shorter where that changes nothing."""
 
@@ -32,6 +34,8 @@ class Wish:
         recall: of each defect, per induct: more than this.
         confidence: one-sided, of that recall's lower limit; 0: the share itself, as counted.
         fpr_limit: a defect's threshold that needs a higher false positive rate is reported loudly.
+        over_views: how a pick's views are joined for each defect: of `core.defects.OVER_VIEWS`, or
+            "auto": their mean where that ranks inducts better beyond doubt.
         draws: of the bootstrap.
         seed: of halves and draws.
 
@@ -45,6 +49,7 @@ class Wish:
     recall: float = 0.95
     confidence: float = 0.0
     fpr_limit: float = 0.05
+    over_views: str = AUTO
     draws: int = 1000
     seed: int = 0
 
@@ -60,6 +65,11 @@ class Wish:
                 f"strangers {self.strangers}; want shares from 0 to below 1, and some strangers",
                 fix="correct the options",
             )
+        if self.over_views not in (AUTO, *OVER_VIEWS):
+            raise ConfigError(
+                f"over_views is {self.over_views!r}, want {', '.join((AUTO, *OVER_VIEWS))}",
+                fix="correct --over-views",
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +81,14 @@ class Chosen:
         kept: name -> why it stays as it was.
         loud: sentences that nobody may overlook.
         record: everything that was counted, for `calibration.json`.
+        ways: defect -> how its views are joined; of defects alone.
     """
 
     values: Mapping[str, float] = field(default_factory=dict)
     kept: Mapping[str, str] = field(default_factory=dict)
     loud: tuple[str, ...] = ()
     record: Json = field(default_factory=dict)
+    ways: Mapping[str, str] = field(default_factory=dict)
 
 
 class Shares:

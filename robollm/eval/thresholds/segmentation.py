@@ -141,7 +141,7 @@ def calibrate(run: RunFolder, before: Json, wish: Wish) -> Chosen:
 
     Args:
         run: whose records tell.
-        before: `thresholds.segmentation` of the bundle that answered.
+        before: `thresholds` of the bundle that answered.
         wish: what to keep to.
 
     Raises:
@@ -180,7 +180,7 @@ def calibrate(run: RunFolder, before: Json, wish: Wish) -> Chosen:
     def told(cuts: Vector) -> Json:
         return shares(finds, every, cuts).told(wish)
 
-    old = float(before["score_min"])
+    old = float(before["segmentation"]["score_min"])
     record |= {
         "held_out": told(np.where(first, sides[1], sides[0])),
         "held_out_values": [{"score_min": side} for side in sides],
