@@ -1,6 +1,6 @@
 """The way back: a bundle's weights as a run folder, to train on from it or to export it anew.
 
-No graph is taken apart by hand. A model of the same config is exported three times with marked
+No graph is taken apart by hand. A model of the same config is exported four times with marked
 weights, which shows where each number of a graph comes from; then the bundle's numbers go back the
 same way. So whatever the export writes transposed, joined or scaled, this reads.
 """
@@ -35,8 +35,9 @@ from robollm.runtime.bundle import Bundle, load_bundle
 from robollm.train import config as cfgs
 
 TASK = "multitask"
-LARGEST = 2**22
-"""Numbers of a weight. Up to here float32 tells places apart, even times a factor."""
+STEP = 2048
+"""Places are told in two parts, this many to a step: float32 holds neither of millions exactly,
+once it is multiplied by a factor."""
 
 Array = NDArray[np.float32]
 Key = tuple[str, str]
@@ -193,16 +194,14 @@ _FIX = "unpack it with the version of robollm that exported it (`robollm bundle 
 
 
 def _origins(parts: Collected, weights: Sequence[nn.Parameter]) -> dict[Key, _Origin]:
-    """Export with marked weights three times: what changes from mark to mark is a weight's.
+    """Export with marked weights four times: what changes from mark to mark is a weight's.
 
     All weights are 1: a graph shows its factors. Each weight is full of its own number: which one
-    it is, times the factor. Each weight counts its places: where in it, times the factor.
+    it is, times the factor. Each weight counts its places, in steps and within a step: where in it,
+    times the factor.
 
     The backbone stores the CLS token plus its position as one constant: the position is held at 0.
     """
-    largest = max(w.numel() for w in weights)
-    if largest > LARGEST:
-        raise ModelFileError(f"a weight has {largest} numbers; up to {LARGEST} can be told apart")
 
     def marked(mark: Callable[[int, nn.Parameter], torch.Tensor]) -> Constants:
         with torch.no_grad():
@@ -213,20 +212,21 @@ def _origins(parts: Collected, weights: Sequence[nn.Parameter]) -> dict[Key, _Or
 
     ones = marked(lambda i, w: torch.ones_like(w))
     numbers = marked(lambda i, w: torch.full_like(w, i + 2))  # from 2: 1 is the factor's mark
-    places = marked(lambda i, w: torch.arange(2.0, w.numel() + 2).view_as(w))
-    return {key: _origin(key, ones[key], numbers[key], places[key]) for key in ones}
+    steps = marked(lambda i, w: (torch.arange(w.numel()) // STEP + 2.0).view_as(w))
+    within = marked(lambda i, w: (torch.arange(w.numel()) % STEP + 2.0).view_as(w))
+    return {k: _origin(k, ones[k], (numbers[k], steps[k], within[k])) for k in ones}
 
 
-def _origin(key: Key, ones: Array, numbers: Array, places: Array) -> _Origin:
-    held = (ones != numbers) | (ones != places)
+def _origin(key: Key, ones: Array, marks: Sequence[Array]) -> _Origin:
+    held = np.any([ones != mark for mark in marks], axis=0)
     factor = np.where(held, ones, 1).astype(np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
-        weight, place = numbers / factor - 2, places / factor - 2
-    off = max(float(np.abs(v - np.round(v))[held].max(initial=0)) for v in (weight, place))
+        read = [mark / factor - 2 for mark in marks]
+    off = max(float(np.abs(v - np.round(v))[held].max(initial=0)) for v in read)
     if not off < 0.4:  # also if it isn't a number
         raise ModelFileError(f"the export of {key[1]} in {key[0]} isn't linear", fix=_FIX)
-    index = [np.where(held, np.round(v), -1).astype(np.int64) for v in (weight, place)]
-    return _Origin(held, index[0], index[1], factor)
+    weight, step, rest = (np.where(held, np.round(v), 0).astype(np.int64) for v in read)
+    return _Origin(held, weight, step * STEP + rest, factor)
 
 
 def _check_constants(ours: Mapping[Key, Any], theirs: Constants, config: str) -> None:
