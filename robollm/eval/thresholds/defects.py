@@ -20,6 +20,7 @@ from robollm.data.armbench_defects import LABELS
 from robollm.eval.records import DEFECTS, DefectRecord, Json
 from robollm.eval.run_folder import RunFolder
 from robollm.eval.tasks.defect_score import image_of
+from robollm.eval.thresholds.defect_words import by, loud
 from robollm.eval.thresholds.over_views import better, joined
 from robollm.eval.thresholds.parts import Chosen, Mask, Shares, Wish, between, first_half, number
 from robollm.metrics.curves import Ranking
@@ -290,7 +291,7 @@ def calibrate(run: RunFolder, before: Json, wish: Wish) -> Chosen:
         },
         "images": len(images.logits),
         "images_without_answer": int((~judged).sum()),
-        "by": _by(wish),
+        "by": by(wish),
         "fpr_limit": wish.fpr_limit,
     }  # fmt: skip
     if int(judged.sum()) < _LEAST_IMAGES:
@@ -320,16 +321,16 @@ def calibrate(run: RunFolder, before: Json, wish: Wish) -> Chosen:
         for c, k in enumerate(LABELS)
         if k in KINDS and k not in kept
     }
-    loud = [f"defects.{name} stays as it was: {why}" for name, why in kept.items()]
-    loud += [
+    said = [f"defects.{name} stays as it was: {why}" for name, why in kept.items()]
+    said += [
         f"defects.{name}: one half of the inducts could not choose it ({why}), so held-out figures "
         "of the other half are of the value before"
         for _, lacks, _ in halves for name, why in lacks.items() if name not in kept
     ]  # fmt: skip
-    loud += [line for k in KINDS if k not in kept for line in _loud(k, k in short, record, wish)]
+    said += [line for k in KINDS if k not in kept for line in loud(k, k in short, record, wish)]
     values = {**limits.thresholds, "temperature": limits.temperature}
     chosen = {k: v for k, v in values.items() if k not in kept}
-    return Chosen(chosen, kept, tuple(loud), record, limits.ways)
+    return Chosen(chosen, kept, tuple(said), record, limits.ways)
 
 
 def _areas(images: Images, limits: Limits) -> Json:
@@ -344,35 +345,3 @@ def _areas(images: Images, limits: Limits) -> Json:
             if k in KINDS
         }
     return out
-
-
-def _by(wish: Wish) -> str:
-    sure = f"shown with {wish.confidence:.0%} confidence, one-sided"
-    shown = sure if wish.confidence else "as counted"
-    return f"recall above {wish.recall:g} per induct, {shown}, at the lowest FPR"
-
-
-def _loud(kind: str, short: bool, record: Json, wish: Wish) -> list[str]:
-    """What must be said of a threshold that costs much, or doesn't do what was wanted."""
-    lines: list[str] = []
-    now, held, other = (record[k] for k in ("on_all", "held_out", "at_fpr_limit"))
-    if short:
-        lines.append(
-            f"{kind}: a recall above {wish.recall:g} can't be shown with "
-            f"{now[f'{kind}_recall']['cases']} inducts that have it; the threshold takes all that "
-            "were judged"
-        )
-    recall, fpr = now[f"{kind}_recall"]["value"], now[f"{kind}_fpr"]["value"]
-    if fpr > wish.fpr_limit:
-        lines.append(
-            f"{kind}: a recall of {recall:.3f} costs an FPR of {fpr:.3f} (limit "
-            f"{wish.fpr_limit:g}); within the limit the recall is {other[kind]['recall']:.3f}, at "
-            f"the threshold {other[kind]['threshold']:g}"
-        )
-    out = held[f"{kind}_recall"]["value"]
-    if out is not None and out <= wish.recall:
-        lines.append(
-            f"{kind}: on inducts that did not choose, the recall is {out:.3f}, wanted more than "
-            f"{wish.recall:g}"
-        )
-    return lines
