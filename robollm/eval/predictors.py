@@ -1,7 +1,6 @@
 """Who is asked: the bundle through the product's own `Perceiver`, an oracle, and blind chance.
 
-One sample is one call, so neither the company of a sample nor the order changes an answer. Only the
-oracle may look at the truth.
+One sample is one call: neither company nor order changes an answer. Only the oracle sees truth.
 """
 
 from __future__ import annotations
