@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count as counting
 from itertools import islice
 from typing import Any, TypeVar
@@ -20,7 +20,7 @@ from robollm.core.detections import Detections
 from robollm.core.errors import ConfigError
 from robollm.core.frame import Frame
 from robollm.core.fuse import our_views
-from robollm.data.armbench_defects import LABELS
+from robollm.data.armbench_defects import LABELS, NOMINAL
 from robollm.export.collect import Collected
 from robollm.export.split_data import Rgb, SplitData
 from robollm.metrics.instances import PROTOCOLS
@@ -30,6 +30,7 @@ from robollm.train.defects.metric import DefectMetric
 from robollm.train.detector.metric import InstanceMetric
 from robollm.train.identification.metric import RetrievalMetric
 
+DEFECTS = tuple(label for label in LABELS if label != NOMINAL)
 _BATCH = 16
 _STAMPS = counting(1)
 """No two frames are one to the runtime's memory of features."""
@@ -45,10 +46,13 @@ class Verdict:
     Attributes:
         metrics: name with task and protocol -> value, 0 to 1.
         samples: task -> how many samples it was measured on.
+        cases: of a metric that is one defect's recall: how many samples have that defect, or 0,
+            and then the metric isn't there.
     """
 
     metrics: Mapping[str, float]
     samples: Mapping[str, int]
+    cases: Mapping[str, int] = field(default_factory=dict)
 
     def loss_of(self, other: Verdict) -> dict[str, float]:
         """Points of 100 that the other one has less than this one, by metric; gains are < 0."""
@@ -76,6 +80,8 @@ class Judge:
         self._data, self._say = data, say
         self._classes, self._frames = str(parts.detector.classes), parts.frames
         self._gallery: list[dict[str, Any]] = []
+        self._recalls: dict[str, float] = {}
+        self._cases: dict[str, int] = {}
 
     def measure(self, perceiver: Perceiver, name: str) -> Verdict:
         """Measure a bundle, all tasks.
@@ -106,7 +112,7 @@ class Judge:
             metrics[f"{task}/{metric}"] = value
             samples[task] = count
             self._say(f"{name}: {task}/{metric} {value:.4f} on {count}")
-        return Verdict(metrics, samples)
+        return Verdict({**metrics, **self._recalls}, samples, self._cases)
 
     def _segmentation(self, perceiver: Perceiver) -> tuple[str, float, int]:
         metric = InstanceMetric(self._classes, kinds=("mask",))
@@ -154,8 +160,14 @@ class Judge:
                 }
                 metric.process(None, [{**one.about, **judged}])
             count += len(inducts)
-        name = "sequence_mean_recall" if several else "mean_recall"
-        return name, metric.compute_metrics(metric.results)[name], count
+        kind = "sequence_" if several else ""
+        figures = metric.compute_metrics(metric.results)
+        truth = [LABELS[one["label"]] for one in metric.results]
+        self._cases = {f"defects/{kind}{d}_recall": truth.count(d) for d in DEFECTS}
+        self._recalls = {
+            name: figures[name.partition("/")[2]] for name, n in self._cases.items() if n
+        }
+        return f"{kind}mean_recall", figures[f"{kind}mean_recall"], count
 
 
 def queries(perceiver: Perceiver, picks: Sequence[Mapping[str, Rgb]]) -> NDArray[np.float32]:

@@ -118,7 +118,9 @@ def test_three_runs_make_a_bundle_with_all_graphs(exported_three: Exported) -> N
     assert bundle.adapters == ("identification", "defects")
     assert bundle.views == VIEWS
     assert {"fusion", "defects_sequence", "regions"} <= set(bundle.graphs)
-    assert "defects/sequence_mean_recall" in exported_three.done["metrics"]["values"]
+    values = exported_three.done["metrics"]["values"]
+    assert "defects/sequence_mean_recall" in values
+    assert "defects/sequence_multi_pick_recall" in values
 
 
 def test_the_same_export_gives_the_same_bytes(exported: Exported, tmp_path: Path) -> None:
@@ -186,6 +188,30 @@ def test_what_can_lose_nothing_is_not_accepted_for_that() -> None:
     assert refusal(poor, nothing, 0.5).startswith("b of fp32 is 0.0040: a variant that finds not")
     assert refusal(poor, nothing, 100.0) == ""  # asked for anything
     assert refusal(good, Verdict({"a": math.nan, "b": 0.4}, {}), 0.5).startswith("a lost nan")
+    assert refusal(good, Verdict({"a": 0.5, "b": math.nan}, {}), 0.5).startswith("b lost nan")
+
+
+def test_no_defect_may_be_missed_more_often_behind_a_better_mean() -> None:
+    names = ("mean", "multi", "package")
+
+    def verdict(mean: float, multi: float, package: float, cases: int = 400) -> Verdict:
+        values = dict(zip(names, (mean, multi, package), strict=True))
+        return Verdict(values, {}, {"multi": 400, "package": cases})
+
+    before = verdict(0.6, 0.7, 0.5)
+    assert refusal(before, verdict(0.7, 0.9, 0.49), 0.5).startswith("package lost 1 points")
+    assert refusal(before, verdict(0.6, 0.7, 0.4975), 0.5) == ""
+    few = verdict(0.6, 0.7, 0.5, cases=50)
+    assert refusal(few, verdict(0.6, 0.7, 0.48), 0.5) == "", "one sample of fifty"
+    assert "at most 2 are allowed" in refusal(few, verdict(0.6, 0.7, 0.46), 0.5)
+    blind = verdict(0.6, 0.7, 0.0)  # fp32 finds none: nothing can be lost, and the card shows it
+    assert refusal(blind, blind, 0.5) == ""
+
+
+def test_a_split_without_a_defect_judges_no_variant() -> None:
+    one = Verdict({"mean": 1.0}, {"defects": 9}, {"multi": 0, "package": 3})
+    assert refusal(one, one, 0.5).startswith("no sample to measure multi on")
+    assert refusal(one, one, 100.0) == ""  # asked for anything
 
 
 def test_a_variant_that_fails_is_said_without_folders_and_in_good_json(
