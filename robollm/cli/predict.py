@@ -24,6 +24,7 @@ from robollm.core.settings import (
 _OWN = (
     "overlay", "gallery", "watch", "watch_period_s", "frame_history", "min_views",
     "views", "view_rois", "view_timeout_s", "view_delay_s", "max_view_age_s",
+    "max_view_lead_s",
 )  # fmt: skip
 """Settings of the nodes that are of no use here, or said in another way."""
 _SOME_FAILED, _ALL_FAILED = 1, 2  # exit codes

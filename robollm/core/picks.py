@@ -8,9 +8,12 @@ time limit with what there is.
 
 What the controller must keep to: the tote image of a pick is newer than the last view of the pick
 before, and a pick is announced when it is executed, so that its message is here before its views
-are (by seconds, as a rule). One limit follows: a pick is answered as soon as it is complete. If
-the view that completed it belonged to a pick whose message came later still, it can't move any
-more.
+are (by seconds, as a rule). Where the next tote image is taken while the arm still shows the item
+before, `delay_s` keeps the two apart: longer than the last view trails that tote image, shorter
+than the arm needs from a tote image to the views of its own pick.
+
+One limit follows: a pick is answered as soon as it is complete. If the view that completed it
+belonged to a pick whose message came later still, it can't move any more.
 """
 
 from __future__ import annotations
@@ -45,6 +48,30 @@ def refuse_stale(stamp_ns: int, now_ns: int, limit_s: float) -> None:
             kind="stale_view",
             fix="synchronise the camera's clock; for a bag play /clock and set "
             "use_sim_time: true; or raise max_view_age_s",
+        )
+
+
+def refuse_future(stamp_ns: int, now_ns: int, limit_s: float) -> None:
+    """See that a view image wasn't captured after it arrived.
+
+    Which pick a view belongs to is told by its stamp alone. One that is ahead may be newer than the
+    tote image of the next pick, and would be judged as that pick's.
+
+    Args:
+        stamp_ns: its capture time, ns.
+        now_ns: time of its arrival on the same clock, ns.
+        limit_s: largest lead that counts, s; 0: any.
+
+    Raises:
+        FrameError: if it is further ahead.
+    """
+    lead_s = (stamp_ns - now_ns) / 1e9
+    if limit_s and lead_s > limit_s:
+        raise FrameError(
+            f"image is stamped {lead_s:.2f} s in the future, want at most {limit_s:g} s",
+            kind="future_view",
+            fix="synchronise the camera's clock with this machine's (PTP, chrony), or raise "
+            "max_view_lead_s",
         )
 
 
@@ -104,6 +131,11 @@ class PickBook(Generic[V]):
         delay_s: a view counts only if captured at least this long after the pick's tote image;
             0: any later stamp. For cameras that stream: the time the arm needs.
         memory: how many closed picks are remembered, to recognise repeats and late views.
+
+    Attributes:
+        moved: how many views were taken from a pick that waited for them, since a later one was
+            announced. Right if that pick's message was late; if the arm works ahead, the view shows
+            the item before, and `delay_s` is too short.
     """
 
     HELD_MAX = 24  # full images: a bound on memory when a camera streams between picks
@@ -114,10 +146,11 @@ class PickBook(Generic[V]):
         timeout_s: float,
         *,
         delay_s: float = 0.0,
-        memory: int = 64,
+        memory: int = 512,
     ) -> None:
         self.expected = expected
         self.timeout_s = timeout_s
+        self.moved = 0
         self._delay_ns = int(delay_s * 1e9)
         self._memory = memory
         self._squeezed_out = 0
@@ -157,6 +190,7 @@ class PickBook(Generic[V]):
                 # Strictly newer: two picks on one tote image take turns.
                 if case.pick.stamp_ns < pick.stamp_ns and self._owner(ns) is pick:
                     del case.stamps_ns[name]
+                    self.moved += 1
                     loose.append(_Held(name, ns, case.views.pop(name), now_s))
         for view in sorted(loose, key=lambda v: v.stamp_ns):
             self._place(view)

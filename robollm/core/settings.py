@@ -141,6 +141,14 @@ class PickConfig:
         high=3600,
         live=True,
     )
+    max_view_lead_s: float = option(
+        0.5,
+        "a view image stamped further than this in the future is not judged: its camera's clock "
+        "is ahead, and it would be taken for the next pick's; 0: any. Not with use_sim_time",
+        low=0,
+        high=3600,
+        live=True,
+    )
     dark_below: float = option(
         12.0, "a view with a mean grey level below this can't be judged", low=0, high=255, live=True
     )

@@ -13,7 +13,7 @@ from std_msgs.msg import String
 from vision_msgs.msg import Detection2D
 
 from robollm.core.errors import FrameError, MessageError
-from robollm.core.picks import UNCLAIMED, Case, Pick, PickBook, refuse_stale
+from robollm.core.picks import UNCLAIMED, Case, Pick, PickBook, refuse_future, refuse_stale
 from robollm.core.settings import PickConfig, view_regions, view_topics
 from robollm.data.ros_fields import to_container
 from robollm.nodes import messages, qos
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from robollm.nodes.base import PerceptionNode
 
 TICK_S = 0.02
+LOG_S = 5.0
 
 
 class PickDesk:
@@ -130,18 +131,31 @@ class PickDesk:
     def _take_pick(self, msg: Detection2D) -> None:
         try:
             pick = messages.to_pick(msg, self.container)
+            before = self._book.moved
             self._book.open(pick, time.monotonic())
         except MessageError as e:
             self._node.refuse("pick", e)
             return
+        if moved := self._book.moved - before:
+            self._node.stats.count("views_moved", moved)
+            self._node.get_logger().warning(
+                f"pick {pick.pick_id}: {moved} view images that another pick waited for are newer "
+                "than its tote image: they count as its own\n  fix: announce a pick before its "
+                "views; if the next tote image is taken while the arm still shows the item before, "
+                "set view_delay_s",
+                throttle_duration_sec=LOG_S,
+            )
         self._on_pick(pick)
         self._node.stats.count("picks")
         self._hand_over()
 
     def _take_view(self, name: str, arrival: Arrival) -> None:
-        limit = self._node.settings(PickConfig).max_view_age_s
+        config, now_ns = self._node.settings(PickConfig), self._node.get_clock().now().nanoseconds
+        played = self._node.get_parameter("use_sim_time").value
         try:
-            refuse_stale(arrival.stamp_ns, self._node.get_clock().now().nanoseconds, limit)
+            refuse_stale(arrival.stamp_ns, now_ns, config.max_view_age_s)
+            if not played:  # /clock may be behind the images
+                refuse_future(arrival.stamp_ns, now_ns, config.max_view_lead_s)
         except FrameError as e:
             self._node.refuse(name, e)
             return

@@ -77,6 +77,16 @@ def post_pick(
     if roi is None:
         return PickView(name, Region(frame))
     x, y, w, h = roi
+    height, width = frame.hw
+    if x + w > width or y + h > height:
+        # A part of it would be judged as if it were the whole: the camera was changed.
+        wrong = FrameError(
+            f"the part to look at, {w}x{h} px at ({x}, {y}), leaves the image of {width}x{height}",
+            kind="bad_roi",
+            fix="adapt view_rois to what the camera sends, or set its resolution back",
+        )
+        refuse(name, wrong)
+        return PickView(name, None, wrong.what)
     return PickView(name, Region(frame, (float(x), float(y), float(x + w), float(y + h))))
 
 

@@ -42,6 +42,7 @@ NOT_ITS = {  # settings of a node that its command has no use for
     "predict": {
         "overlay", "gallery", "watch", "watch_period_s", "frame_history", "min_views",
         "views", "view_rois", "view_timeout_s", "view_delay_s", "max_view_age_s",
+        "max_view_lead_s",
     },
     "gallery search": {"gallery", "watch", "watch_period_s", "frame_history"},
 }  # fmt: skip

@@ -5,8 +5,8 @@ import weakref
 
 import pytest
 
-from robollm.core.errors import MessageError
-from robollm.core.picks import ASSIGNED, HELD, Pick, PickBook
+from robollm.core.errors import FrameError, MessageError
+from robollm.core.picks import ASSIGNED, HELD, Pick, PickBook, refuse_future
 
 MS = 1_000_000
 
@@ -86,12 +86,37 @@ def test_a_view_filed_under_an_older_pick_moves_when_its_own_is_announced():
     b = book()
     b.open(pick(1, 100), 0.0)
     assert b.add_view("low", 250 * MS, "two", 0.1) == ASSIGNED
+    assert b.moved == 0
     b.open(pick(2, 200), 0.2)
+    assert b.moved == 1
     b.add_view("wall", 260 * MS, "two", 0.3)
     (second,) = b.due(0.4)
     assert (second.pick.pick_id, second.views) == ("p2", {"low": "two", "wall": "two"})
     (first,) = b.due(5.0)
     assert (first.pick.pick_id, first.views) == ("p1", {})
+
+
+@pytest.mark.parametrize(("delay_s", "right"), [(0.0, False), (0.5, True)])
+def test_an_arm_that_works_ahead_needs_a_delay_between_its_picks(delay_s, right):
+    b = book(delay_s=delay_s)
+    b.open(pick(1, 10_000), 0.0)
+    b.add_view("low", 11_000 * MS, "one", 1.0)
+    b.open(pick(2, 10_800), 1.05)  # its tote image is older than the views of the pick before
+    b.add_view("wall", 11_100 * MS, "one", 1.1)
+    b.add_view("low", 13_000 * MS, "two", 3.0)
+    b.add_view("wall", 13_100 * MS, "two", 3.1)
+    done = {c.pick.pick_id: set(c.views.values()) for c in b.due(9.0)}
+    assert (done == {"p1": {"one"}, "p2": {"two"}}) is right
+    assert b.moved == (0 if right else 1), "and it is told"
+
+
+def test_an_image_from_the_future_is_refused_beyond_a_lead():
+    refuse_future(1_400 * MS, 1_000 * MS, 0.5)
+    refuse_future(900 * MS, 1_000 * MS, 0.5)
+    refuse_future(9_000 * MS, 1_000 * MS, 0.0)  # any
+    with pytest.raises(FrameError, match=r"stamped 0.60 s in the future, want at most 0.5 s") as e:
+        refuse_future(1_600 * MS, 1_000 * MS, 0.5)
+    assert e.value.kind == "future_view"
 
 
 def test_a_second_image_of_a_view_goes_to_the_pick_that_is_announced_later():

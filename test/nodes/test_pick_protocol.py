@@ -120,6 +120,43 @@ def test_a_view_from_a_clock_that_is_off_by_a_minute_is_stale_and_counted(cell):
     assert cell.until(lambda: cell.count("defect_node", "stale_view") == before + 2)
 
 
+def test_a_camera_that_is_ahead_shows_no_picture_of_this_pick_as_the_next_one(cell):
+    """Its stamp is newer than the next tote image, which alone would make it the next pick's."""
+    t = cell.tote()
+    before, picks = cell.count("defect_node", "future_view"), picks_so_far(cell)
+    a = announce(cell, t)
+    ahead = cell.view("on_arm_low", ns=cell.now() + 5_000_000_000)  # its second view is lost
+    assert cell.until(lambda: cell.count("defect_node", "future_view") == before + 1)
+    second = cell.tote()
+    b = announce(cell, second)
+    assert opened(cell, picks + 2)
+    views = {cell.view("on_arm_low"), cell.view("tote_wall")}
+    check_verdict(cell.verdict(b), b, second)
+    assert {stamp(d) for d in cell.evidence(b).detections} == views
+    assert check_verdict(cell.verdict(a), a, t) == [("uninspected", 1.0)]
+    assert ahead not in views
+    assert "synchronise the camera's clock" in cell.log
+
+
+def test_a_view_that_moves_to_a_later_pick_is_counted_and_said(cell):
+    t, before = cell.tote(), picks_so_far(cell)
+    a = announce(cell, t)
+    assert opened(cell, before + 1)
+    second = cell.tote()
+    moved = cell.count("defect_node", "views_moved")
+    low = cell.view("on_arm_low")  # before its pick's message
+    stale = cell.count("defect_node", "stale_view")
+    cell.view("on_arm_low", ns=cell.now() - 60_000_000_000)  # once this is counted, `low` was filed
+    assert cell.until(lambda: cell.count("defect_node", "stale_view") == stale + 1)
+    b = announce(cell, second)
+    cell.view("tote_wall")
+    check_verdict(cell.verdict(b), b, second)
+    assert low in {stamp(d) for d in cell.evidence(b).detections}
+    assert cell.until(lambda: cell.count("defect_node", "views_moved") == moved + 1)
+    assert "set view_delay_s" in cell.log
+    assert check_verdict(cell.verdict(a), a, t) == [("uninspected", 1.0)]
+
+
 def test_views_captured_before_the_tote_image_belong_to_no_pick(cell):
     old = cell.now()
     t = cell.tote()
@@ -264,3 +301,14 @@ def test_a_region_of_interest_is_what_gets_inspected(make_cell):
         for d in m.detections
     }
     assert boxes == {"on_arm_low": (90, 65, 100), "tote_wall": (160, 120, 320)}
+
+
+def test_a_region_that_leaves_the_image_is_not_judged_by_what_is_left_of_it(make_cell):
+    cell = make_cell(params={"view_rois": ["on_arm_low=250,200,90,60"]})
+    t = cell.tote()
+    p = announce(cell, t)
+    cell.view("on_arm_low")
+    cell.view("tote_wall")
+    assert ("uninspected", 0.25) in check_verdict(cell.verdict(p), p, t)
+    assert cell.until(lambda: cell.count("defect_node", "bad_roi") == 1)
+    assert "90x60 px at (250, 200), leaves the image of 320x240" in cell.log
