@@ -1,4 +1,4 @@
-"""Are both ends of every figure right? An oracle that reads the truth, blind chance, random weights.
+"""Are both ends of every figure right? An oracle, blind chance, random weights.
 
 `python bench/both_ends.py --data D` writes results/both_ends.json. D holds ARMBench's folders, such
 as `robollm sim dataset` writes. Each case is `robollm eval armbench D --limit N`:
