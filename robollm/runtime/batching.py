@@ -40,6 +40,7 @@ class Request:
         self.arrived = arrived
         self.shape = images.shape[1:]
         self.ran = 0
+        self.alone = False  # the next run of its rows is shared with nobody
         self.error: BaseException | None = None
         self._answers: list[Outputs] = []
 
@@ -55,6 +56,7 @@ class Request:
 
     def accept(self, outputs: Outputs) -> None:
         """Take the answers of the next rows."""
+        self.alone = False
         self._answers.append(outputs)
         self.ran += len(outputs[0])
 
@@ -82,6 +84,14 @@ class Line:
     each chunk of its own the same holds again. With at most R other requests in line at any time,
     a request of k = ceil(n / most) chunks is answered after at most k (R + 1) runs, its own
     included, however many rows the others have.
+
+    When a shared run fails, nobody knows whose rows were to blame: all of it keep their places, and
+    each runs its next rows once without company; who fails again leaves with that error. So one
+    camera's bad picture fails no neighbour. To look for the rows that aren't finite would save
+    these runs, but it tells nothing where the runtime raises, nor in arithmetic that scales a whole
+    run by its largest number (dynamic int8): there one bad row spoils all. A head is gone after two
+    runs at the latest, a failed one and one alone: each shared run that fails adds one to the bound
+    above, which at worst is 2 k (R + 1).
     """
 
     def __init__(self) -> None:
@@ -98,9 +108,11 @@ class Line:
     def plan(self) -> list[Part]:
         """The next run, head first; nothing changes before `ran` or `failed`. Line not empty."""
         head = self.requests[0]
+        if head.alone:
+            return [(head, min(head.left, head.most))]
         room, parts = head.most, []
         for r in self.requests:
-            if room and r.shape == head.shape:
+            if room and r.shape == head.shape and not r.alone:
                 parts.append((r, min(r.left, room)))
                 room -= parts[-1][1]
         return parts
@@ -108,7 +120,7 @@ class Line:
     def full(self) -> bool:
         """True if waiting for more requests would keep somebody waiting for nothing."""
         head = self.requests[0]
-        if any(r.shape != head.shape for r in self.requests):
+        if any(r.shape != head.shape or r.alone for r in self.requests):
             return True
         return sum(r.left for r in self.requests) >= head.most
 
@@ -125,9 +137,11 @@ class Line:
         self.requests = [r for r in self.requests if not r.done and r is not head] + again
 
     def failed(self, parts: list[Part], error: Exception) -> None:
-        """Those that were in a failed run leave with its error, the others stay."""
+        """One that ran alone leaves with the error; those that shared the run will run alone."""
+        if len(parts) == 1:
+            parts[0][0].error = error
         for request, _ in parts:
-            request.error = error
+            request.alone = True
         self.requests = [r for r in self.requests if not r.done]
 
 
@@ -143,6 +157,9 @@ class Batcher:
     for others when the model is idle: until a run is full, until somebody with another shape is
     there, at the latest `window_ms` after the first one in line arrived. No request is kept waiting
     on purpose for longer than that, all its chunks together.
+
+    `runs` and `rows` count what the model did, failed runs and second ones included; `shared` the
+    runs that served more than one request.
 
     Args:
         run: runs rows of one shape; called by one thread at a time.
@@ -185,8 +202,8 @@ class Batcher:
 
         Raises:
             InferenceError: if the batcher is closed.
-            Exception: what `run` raised on a run that had rows of this request; requests in other
-                runs go on. In each thread its own copy.
+            Exception: what `run` raised on a run that had rows of this request alone; others go on.
+                In each thread its own copy.
         """
         request = Request(images, tasks, most, time.monotonic())
         try:
@@ -263,7 +280,7 @@ class Batcher:
             self._running = []
             self.runs += 1
             self.rows += sum(n for _, n in parts)
-            self.shared += len(parts) > 1
+            self.shared += len(parts) > 1 and error is None
             if error is None:
                 self._line.ran(parts, outputs)
             else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -284,6 +285,23 @@ def test_on_the_processor_an_int8_answer_does_not_depend_on_its_company(bundle, 
     together = backbone.run(images).cls
     for i in range(3):  # its numbers are scaled by the largest one in the run
         np.testing.assert_array_equal(backbone.run(images[i : i + 1]).cls[0], together[i])
+
+
+def test_a_picture_that_makes_the_model_fail_fails_nobody_who_shared_its_run(backbone, slow, pool):
+    good = np.random.default_rng(0).normal(size=(2, 3, 96, 96)).astype(np.float32)
+    first = pool.submit(backbone.run, good[:1])
+    assert slow.begun.wait(LONG)
+    jobs = []
+    for images in (good[:1], np.full_like(good[:1], np.nan), good[1:]):
+        jobs.append(pool.submit(backbone.run, images))
+        while backbone._batcher.waiting != len(jobs) + 1:
+            time.sleep(0)
+    slow.go.set()
+    with pytest.raises(InferenceError, match="NaN or infinity in map"):
+        jobs[1].result(LONG)
+    np.testing.assert_array_equal(jobs[0].result(LONG).cls, first.result(LONG).cls)
+    np.testing.assert_array_equal(jobs[2].result(LONG).cls, backbone.run(good[1:]).cls)
+    assert (backbone.runs, backbone.rows, backbone.shared_runs) == (6, 8, 0)
 
 
 def test_a_variant_without_a_backbone_of_its_own_does_not_claim_its_precision(bundle):

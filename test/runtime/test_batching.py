@@ -101,32 +101,82 @@ def test_a_camera_gets_its_turn_while_a_node_floods(pool):
     assert flood.result(LONG)
 
 
-def test_an_error_reaches_everybody_in_the_run_and_nobody_else(pool):
+def test_a_bad_picture_fails_its_own_request_and_not_those_that_shared_the_run(pool):
     model = Slow()
 
     def fails(images, tasks):
         got = model(images, tasks)
-        if images[0, 0] == 10:
-            raise InferenceError("no memory", fix="buy some")
+        if (images[:, 0] == 20).any():
+            raise InferenceError("gave NaN", fix="export it again")
         return got
 
     batcher = Batcher(fails)
     good = [pool.submit(ask, batcher, 0, 1)]
     model.busy()
+    good.append(pool.submit(ask, batcher, 10, 1))
+    in_line(batcher, 2)
+    bad = pool.submit(ask, batcher, 20, 1)
+    in_line(batcher, 3)
+    for i, width in ((3, 1), (4, 2)):
+        good.append(pool.submit(ask, batcher, 10 * i, 1, width=width))
+        in_line(batcher, i + 1)
+    model.end(6)
+    error = bad.exception(LONG)
+    assert all(j.result(LONG) for j in good)
+    assert model.runs == [[0], [10, 20, 30], [10], [20], [30], [40]]
+    assert (error.what, error.fix) == ("gave NaN", "export it again")
+    assert (batcher.runs, batcher.rows, batcher.waiting) == (6, 8, 0)
+    assert batcher.shared == 0, "a run that failed served nobody"
+
+
+def test_when_all_of_a_shared_run_are_guilty_each_gets_an_error_of_its_own(pool):
+    model = Slow()
+
+    def fails(images, tasks):
+        got = model(images, tasks)
+        if images[0, 0]:
+            raise InferenceError("no memory", fix="buy some")
+        return got
+
+    batcher = Batcher(fails)
+    good = pool.submit(ask, batcher, 0, 1)
+    model.busy()
     bad = []
     for i in (1, 2):
         bad.append(pool.submit(ask, batcher, 10 * i, 1))
         in_line(batcher, i + 1)
-    good.append(pool.submit(ask, batcher, 30, 1, width=2))
-    in_line(batcher, 4)
-    model.end(3)
-    assert all(j.result(LONG) for j in good)
+    model.end(4)
+    assert good.result(LONG)
     errors = [j.exception(LONG) for j in bad]
-    assert model.runs == [[0], [10, 20], [30]]
+    assert model.runs == [[0], [10, 20], [10], [20]]
     assert [(type(e), e.what, e.fix) for e in errors] == [
         (InferenceError, "no memory", "buy some")
     ] * 2
     assert errors[0] is not errors[1], "two threads add their trace to one error"
+
+
+def test_closing_after_a_shared_run_failed_refuses_what_was_to_run_alone(pool):
+    model = Slow()
+
+    def fails(images, tasks):
+        got = model(images, tasks)
+        if len(images) > 1:
+            batcher.close()
+            raise InferenceError("no memory")
+        return got
+
+    batcher = Batcher(fails)
+    jobs = [pool.submit(ask, batcher, 0, 1)]
+    model.busy()
+    for i in (1, 2):
+        jobs.append(pool.submit(ask, batcher, 10 * i, 1))
+        in_line(batcher, i + 1)
+    model.end(4)
+    assert jobs[0].result(LONG)
+    for j in jobs[1:]:
+        with pytest.raises(InferenceError, match="closed"):
+            j.result(LONG)
+    assert (model.runs, batcher.waiting) == ([[0], [10, 20]], 0)
 
 
 def test_an_error_ends_a_large_request_at_once():
@@ -305,10 +355,14 @@ def test_no_request_of_many_threads_is_lost_or_mixed_up(hectic, window):
         rng, served, failed = np.random.default_rng(seed), 0, 0
         for i in range(60):
             n, width = int(rng.integers(1, 3 * MOST)), int(rng.integers(1, 3))
+            first = 10_000 * seed + 13 * i
+            guilty = any(v % 100 == 7 for v in range(first, first + n))
             try:
-                served += ask(batcher, 10_000 * seed + 13 * i, n, width, task=seed)
+                served += ask(batcher, first, n, width, task=seed)
+                assert not guilty
             except SevenError:
                 failed += 1
+                assert guilty, "it has no such row: its neighbour had"
         assert served + failed == 60
         return served
 
