@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -27,8 +28,8 @@ FIXES = {
 ARITHMETIC = (
     "Conv", "ConvTranspose", "Gemm", "LayerNormalization", "MatMul", "RoiAlign", "Softmax",
 )  # fmt: skip
-"""Operators that must not fall back to the CPU when a GPU was asked for. Others may: sizes, and
-the suppression of boxes, whose number depends on the data."""
+"""Operators that must run on the provider that was asked for, and on no other one. Others may run
+elsewhere: sizes, and the suppression of boxes, whose number depends on the data."""
 _OPENVINO_PLUGIN = "robollm_openvino"
 _SHIFTED = ("opset", "ir version")  # words of ONNX Runtime's error about a file from the future
 
@@ -78,8 +79,8 @@ class OrtEngine:
         # Spinning threads of four sessions would take the cores from the ROS executor.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3
-        gpu = provider in ("cuda", "tensorrt")
-        if gpu:
+        shares = provider != "cpu"  # other providers leave what they can't do to the next one
+        if shares:
             options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         try:
             if provider == "openvino":
@@ -101,7 +102,7 @@ class OrtEngine:
                 f"{', '.join(active) or 'nothing'}",
                 fix=FIXES[provider],
             )
-        if gpu:
+        if shares:
             _refuse_strays(path, provider, self._ort)
         self.inputs = tuple(i.name for i in self._ort.get_inputs())
         self.outputs = tuple(o.name for o in self._ort.get_outputs())
@@ -174,16 +175,26 @@ def tensorrt_options(precision: str, cache: str, profile: Profile) -> dict[str, 
     return options
 
 
-def strays(placed: Iterable[tuple[str, str]]) -> list[str]:
-    """Which arithmetic runs on the CPU although a GPU was asked for.
+def strays(placed: Iterable[tuple[str, str]], wanted: str) -> dict[str, Counter[str]]:
+    """Which arithmetic runs elsewhere than on the provider that was asked for.
+
+    ONNX Runtime takes the record after its basic optimisations and before a provider compiles
+    anything: of a subgraph that TensorRT or OpenVINO fuses it tells the nodes of the file, under
+    their own names. Should it tell the fused node instead, that one is no arithmetic by name, and
+    stands with the provider that made it: neither way is a stray.
 
     Args:
-        placed: (provider, operator) of every node.
+        placed: (provider, operator) of every node, by ONNX Runtime's names.
+        wanted: the provider that was asked for.
 
     Returns:
-        The operators' names, sorted, each once.
+        Other provider -> operator -> number of nodes; empty if all is well.
     """
-    return sorted({op for ep, op in placed if ep == PROVIDERS["cpu"] and op in ARITHMETIC})
+    found: dict[str, Counter[str]] = {}
+    for ep, op in placed:
+        if ep != wanted and op in ARITHMETIC:
+            found.setdefault(ep, Counter())[op] += 1
+    return found
 
 
 def does_not_load(path: Path, error: Exception, runtime: str) -> ModelFileError:
@@ -235,8 +246,9 @@ def _register(ort: Any, library: str) -> None:
 def _plugin_serves_this_machine() -> bool:
     ort = _onnxruntime()
     try:
+        _ = ort.InferenceSession.get_provider_graph_assignment_info  # what the plugin took
         return bool(plugin_devices(ort))
-    except (ImportError, AttributeError):  # not installed; an ONNX Runtime older than plugins
+    except (ImportError, AttributeError):  # not installed; an ONNX Runtime older than 1.24
         return False
     except Exception as e:  # onnxruntime raises its own private types
         raise ModelFileError(
@@ -280,13 +292,26 @@ def _refuse_strays(path: Path, provider: str, session: Any) -> None:
         subgraphs = session.get_provider_graph_assignment_info()
     except AttributeError as e:
         raise ModelFileError(
-            f"provider {provider!r}: this onnxruntime can't tell which nodes run on the GPU",
+            f"provider {provider!r}: this onnxruntime can't tell which nodes run where",
             fix="install onnxruntime-gpu 1.24 or newer",
         ) from e
-    found = strays((s.ep_name, node.op_type) for s in subgraphs for node in s.get_nodes())
-    if found:
+    wanted = PROVIDERS[provider]
+    placed = [(s.ep_name, node.op_type) for s in subgraphs for node in s.get_nodes()]
+    fix = "export the bundle again with opset 17 and standard operators, or set provider: cpu"
+    if found := strays(placed, wanted):
+        lost = sum(sum(n.values()) for n in found.values())
+        of = sum(op in ARITHMETIC for _, op in placed)
+        where = "; ".join(
+            f"{', '.join(f'{n} {op}' for op, n in sorted(ops.items()))} on {ep}"
+            for ep, ops in sorted(found.items())
+        )
         raise ModelFileError(
-            f"{path.name} would run {', '.join(found)} on the CPU, not on {provider!r}",
-            fix="export the bundle again with opset 17 and standard operators, or set "
-            "provider: cpu",
+            f"{path.name} would run {lost} of its {of} nodes of arithmetic elsewhere than on "
+            f"{provider!r}: {where}",
+            fix=fix,
+        )
+    if all(ep != wanted for ep, _ in placed):
+        others = ", ".join(sorted({ep for ep, _ in placed})) or "nothing"
+        raise ModelFileError(
+            f"provider {provider!r} took no node of {path.name}: it would run on {others}", fix=fix
         )

@@ -1,63 +1,17 @@
-"""Where a graph runs: ONNX Runtime's providers, OpenVINO in two ways, and never somewhere else."""
+"""Where a graph runs: on ONNX Runtime's provider that was asked for, and never somewhere else."""
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from types import SimpleNamespace
 
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from providers_kit import open_at
 
 from robollm.core.errors import InferenceError, ModelFileError
-from robollm.runtime import openvino_engine, providers
-from robollm.runtime.precision import cpu_flags
-from robollm.runtime.providers import PROVIDERS, hints, strays, tensorrt_options
-from robollm.runtime.session import Place, Session
-
-SIDE = 64
-
-
-def has_openvino():
-    try:
-        import openvino
-    except ImportError:
-        return False
-    return bool(openvino.__version__)
-
-
-needs_openvino = pytest.mark.skipif(not has_openvino(), reason="openvino is not installed")
-needs_bf16 = pytest.mark.skipif(
-    cpu_flags().isdisjoint({"amx_bf16", "avx512_bf16"}), reason="this processor has no bf16"
-)
-
-
-@pytest.fixture
-def product(tmp_path):
-    """(N, 64) float32 -> two products with one matrix `y`, and what lies between them `z`."""
-    rng = np.random.default_rng(0)
-    matrix = rng.standard_normal((SIDE, SIDE)).astype(np.float32)
-    nodes = [
-        helper.make_node("MatMul", ["x", "w"], ["m"]),
-        helper.make_node("Relu", ["m"], ["r"]),
-        helper.make_node("MatMul", ["r", "w"], ["y"]),
-        helper.make_node("Identity", ["r"], ["z"]),
-    ]
-    tables = [
-        [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["N", SIDE]) for n in names]
-        for names in (["x"], ["y", "z"])
-    ]
-    g = helper.make_graph(nodes, "g", *tables, [numpy_helper.from_array(matrix, "w")])
-    path = tmp_path / "product.onnx"
-    onnx.save(helper.make_model(g, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
-    return path
-
-
-def open_at(path, provider, precision="fp32"):
-    return Session(path, Place(provider, precision, 1), inputs=("x",), outputs=("z", "y"))
-
+from robollm.runtime import providers
+from robollm.runtime.providers import PROVIDERS, strays, tensorrt_options
 
 # absent, or quietly replaced
 
@@ -97,28 +51,57 @@ def test_a_provider_that_onnxruntime_quietly_replaced_is_refused(product, monkey
 
 
 @pytest.mark.parametrize("provider", ["cuda", "tensorrt"])
-def test_arithmetic_that_would_run_on_the_cpu_next_to_a_gpu_is_refused(
-    product, monkeypatch, provider
-):
-    import onnxruntime
-
-    class Pretends(onnxruntime.InferenceSession):
-        """Says that the GPU is active, as a session with one node on it would."""
-
-        def get_providers(self):
-            return [PROVIDERS[provider], "CPUExecutionProvider"]
-
-    monkeypatch.setattr(providers, "_chain", lambda *_: ["CPUExecutionProvider"])
-    monkeypatch.setattr(onnxruntime, "InferenceSession", Pretends)
-    with pytest.raises(ModelFileError, match=r"product\.onnx would run MatMul on the CPU"):
+def test_arithmetic_that_would_run_on_the_cpu_next_to_a_gpu_is_refused(product, pretends, provider):
+    pretends(provider)
+    with pytest.raises(ModelFileError) as e:
         open_at(product, provider)
+    assert e.value.what == (
+        f"product.onnx would run 2 of its 2 nodes of arithmetic elsewhere than on {provider!r}: "
+        "2 MatMul on CPUExecutionProvider"
+    )
+    assert e.value.fix
 
 
-def test_sizes_and_the_suppression_of_boxes_may_run_on_the_cpu():
-    cpu, gpu = PROVIDERS["cpu"], PROVIDERS["cuda"]
+def test_a_backbone_that_tensorrt_left_to_cuda_is_refused_and_not_called_tensorrt(
+    product, pretends
+):
+    cuda = PROVIDERS["cuda"]
+    pretends("tensorrt", *[(cuda, [op]) for op in ("MatMul", "Relu", "MatMul", "Softmax")])
+    with pytest.raises(ModelFileError) as e:
+        open_at(product, "tensorrt")
+    assert "3 of its 3 nodes of arithmetic elsewhere than on 'tensorrt'" in e.value.what
+    assert "2 MatMul, 1 Softmax on CUDAExecutionProvider" in e.value.what
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [("tensorrt", ["Conv", "MatMul", "Relu", "MatMul"]), ("cpu", ["Shape"])],
+        [("tensorrt", ["TRTKernel_graph_g_123_0"]), ("cuda", ["Gather"])],
+    ],
+    ids=["told by its nodes", "told as one fused node"],
+)
+def test_a_subgraph_that_tensorrt_took_whole_is_fine(product, pretends, parts):
+    pretends("tensorrt", *[(PROVIDERS[p], ops) for p, ops in parts])
+    assert open_at(product, "tensorrt").where.startswith("tensorrt in onnxruntime")
+
+
+def test_a_graph_of_which_nothing_is_on_the_wanted_provider_is_refused(product, pretends):
+    pretends("tensorrt", (PROVIDERS["cuda"], ["Relu"]))
+    with pytest.raises(ModelFileError, match=r"provider 'tensorrt' took no node of product\.onnx"):
+        open_at(product, "tensorrt")
+
+
+def test_sizes_and_the_suppression_of_boxes_may_run_elsewhere():
+    cpu, gpu, trt = PROVIDERS["cpu"], PROVIDERS["cuda"], PROVIDERS["tensorrt"]
     fine = [(gpu, "MatMul"), (cpu, "Shape"), (cpu, "NonMaxSuppression"), (cpu, "Gather")]
-    assert strays(fine) == []
-    assert strays([*fine, (cpu, "RoiAlign"), (cpu, "Conv"), (cpu, "Conv")]) == ["Conv", "RoiAlign"]
+    assert strays(fine, gpu) == {}
+    found = [*fine, (cpu, "RoiAlign"), (cpu, "Conv"), (cpu, "Conv")]
+    assert strays(found, gpu) == {cpu: {"RoiAlign": 1, "Conv": 2}}
+    assert strays([(trt, "Conv"), *found], trt) == {
+        gpu: {"MatMul": 1},
+        cpu: {"RoiAlign": 1, "Conv": 2},
+    }
 
 
 def test_a_failing_run_is_an_error_and_not_repeated_on_another_provider(product):
@@ -154,183 +137,3 @@ def test_the_folder_for_engines_is_made_or_the_error_names_it(tmp_path):
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(ModelFileError, match=r"engine_cache: .*file/c can't be made"):
         providers._chain(ort, "tensorrt", "fp32", str(tmp_path / "file" / "c"), {})
-
-
-# openvino
-
-
-LET_GO = """
-import signal, subprocess, sys, threading
-from pathlib import Path
-from robollm.runtime.openvino_engine import OpenVinoEngine
-held = [OpenVinoEngine(Path(sys.argv[1]), "fp32", 1)]
-other = threading.Thread(target=held.clear)
-other.start()
-other.join()
-signal.signal(signal.SIGCHLD, lambda *_: None)
-subprocess.run([sys.executable, "-c", ""])
-print("alive")
-"""
-
-
-@needs_openvino
-def test_a_model_that_another_thread_lets_go_of_leaves_signals_working(product):
-    """OpenVINO 2026.4 frees the signal stack that it gave to the thread that loaded it."""
-    done = subprocess.run(
-        [sys.executable, "-c", LET_GO, str(product)], capture_output=True, text=True, timeout=60
-    )
-    assert (done.returncode, done.stdout) == (0, "alive\n"), done.stderr
-
-
-def test_openvinos_options_say_one_run_at_a_time_in_this_arithmetic():
-    assert hints("bf16", 2) == {
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_PRECISION_HINT": "bf16",
-        "ENABLE_CPU_PINNING": "NO",
-        "INFERENCE_NUM_THREADS": 2,
-    }
-    for precision in ("fp32", "int8-static"):
-        assert hints(precision, 0) == {
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": "f32",
-            "ENABLE_CPU_PINNING": "NO",
-        }
-
-
-def plugin(monkeypatch, *devices):
-    monkeypatch.setattr(providers, "plugin_devices", lambda ort: list(devices))
-
-
-def test_the_plugin_is_taken_where_it_serves_this_processor(product, monkeypatch):
-    import onnxruntime
-
-    asked = {}
-
-    class Options(onnxruntime.SessionOptions):
-        def add_provider_for_devices(self, devices, options):
-            asked.update(devices=devices, **options)
-
-    class Pretends(onnxruntime.InferenceSession):
-        def get_providers(self):
-            return [PROVIDERS["openvino"], "CPUExecutionProvider"]
-
-    plugin(monkeypatch, "a processor")
-    monkeypatch.setattr(onnxruntime, "SessionOptions", Options)
-    monkeypatch.setattr(onnxruntime, "InferenceSession", Pretends)
-    where = open_at(product, "openvino", "bf16").where
-    assert asked["devices"] == ["a processor"]
-    assert '"INFERENCE_PRECISION_HINT": "bf16"' in asked["load_config"]
-    assert where.startswith("openvino plugin in onnxruntime ")
-    assert where.endswith("(CPU, bf16 asked for)"), "the plugin doesn't tell more"
-
-
-def test_a_plugin_that_is_broken_is_not_passed_over(product, monkeypatch):
-    def broken(ort):
-        raise RuntimeError("undefined symbol: OrtGetApiBase")
-
-    monkeypatch.setattr(providers, "plugin_devices", broken)
-    with pytest.raises(ModelFileError, match=r"does not load in .*: undefined symbol") as e:
-        open_at(product, "openvino")
-    assert e.value.fix
-
-
-def test_a_plugin_that_takes_nothing_is_refused(product, monkeypatch):
-    import onnxruntime
-
-    class Options(onnxruntime.SessionOptions):
-        def add_provider_for_devices(self, devices, options):
-            pass
-
-    plugin(monkeypatch, "a processor")
-    monkeypatch.setattr(onnxruntime, "SessionOptions", Options)
-    with pytest.raises(ModelFileError, match="provider 'openvino' is not active"):
-        open_at(product, "openvino")
-
-
-@pytest.mark.parametrize("why", ["not installed", "no device", "an old onnxruntime"])
-def test_without_plugin_and_openvino_the_error_names_both_packages(product, monkeypatch, why):
-    if why == "not installed":
-        monkeypatch.setitem(sys.modules, "onnxruntime_ep_openvino", None)
-    elif why == "no device":
-        plugin(monkeypatch)
-    else:
-        fake = SimpleNamespace(get_library_path=lambda: "library")
-        monkeypatch.setitem(sys.modules, "onnxruntime_ep_openvino", fake)
-        monkeypatch.delattr("onnxruntime.register_execution_provider_library", raising=False)
-        monkeypatch.delattr("onnxruntime.get_ep_devices", raising=False)
-    monkeypatch.setitem(sys.modules, "openvino", None)
-    with pytest.raises(ModelFileError, match=r"onnxruntime-ep-openvino.*\(openvino\)") as e:
-        open_at(product, "openvino")
-    assert "robollm[openvino]" in e.value.fix
-
-
-@needs_openvino
-def test_openvinos_own_runtime_says_what_onnxruntime_says(product, monkeypatch):
-    plugin(monkeypatch)
-    ours, theirs = open_at(product, "openvino"), open_at(product, "cpu")
-    assert (ours.inputs, ours.outputs) == (theirs.inputs, theirs.outputs)
-    assert ours.where.startswith("openvino 2")
-    compiled = ours._engine._compiled
-    assert compiled.get_property("ENABLE_CPU_PINNING") is False
-    assert compiled.get_property("INFERENCE_NUM_THREADS") == 1
-    assert compiled.get_property("NUM_STREAMS") == 1, "one run at a time"
-    assert ours.where.endswith("(CPU, fp32)")
-    rng = np.random.default_rng(1)
-    for n in (1, 5, 2):
-        x = rng.standard_normal((n, SIDE)).astype(np.float32)
-        for a, b in zip(ours.run({"x": x}), theirs.run({"x": x}), strict=True):
-            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
-
-
-@needs_openvino
-def test_openvinos_results_stay_what_they_were(product, monkeypatch):
-    plugin(monkeypatch)
-    s = open_at(product, "openvino")
-    rng = np.random.default_rng(2)
-    x = rng.standard_normal((3, SIDE)).astype(np.float32)
-    first = s.run({"x": x})
-    kept = [v.copy() for v in first]
-    s.run({"x": -x})
-    for a, b in zip(first, kept, strict=True):
-        np.testing.assert_array_equal(a, b)
-
-
-@needs_openvino
-@needs_bf16
-def test_bf16_is_really_computed_in_bf16(product, monkeypatch):
-    plugin(monkeypatch)
-    rough, exact = open_at(product, "openvino", "bf16"), open_at(product, "openvino")
-    assert rough.where.endswith("(CPU, bf16)")
-    assert openvino_engine.layer_precisions(rough._engine._compiled) == {"BF16"}
-    x = np.random.default_rng(3).standard_normal((4, SIDE)).astype(np.float32)
-    error = np.abs(rough.run({"x": x})[1] - exact.run({"x": x})[1]).max()
-    size = np.abs(exact.run({"x": x})[1]).max()
-    assert 1e-4 < error / size < 2e-2
-
-
-@needs_openvino
-@pytest.mark.parametrize(
-    ("asked", "computed"),
-    [("bf16", {"F32"}), ("bf16", {"F16"}), ("int8-static", {"F32"}), ("fp32", {"BF16", "F32"})],
-)
-def test_another_precision_than_asked_for_is_refused(product, monkeypatch, asked, computed):
-    plugin(monkeypatch)
-    monkeypatch.setattr(openvino_engine, "layer_precisions", lambda compiled: computed)
-    with pytest.raises(ModelFileError, match=f"was to run in {asked}, OpenVINO computes it in"):
-        open_at(product, "openvino", asked)
-
-
-@needs_openvino
-def test_a_file_that_openvino_can_not_read_is_an_error_of_ours(tmp_path, monkeypatch):
-    plugin(monkeypatch)
-    (tmp_path / "bad.onnx").write_bytes(b"no model")
-    with pytest.raises(ModelFileError, match=r"bad\.onnx does not load in openvino") as e:
-        open_at(tmp_path / "bad.onnx", "openvino")
-    assert len(str(e.value).splitlines()) == 2
-
-
-@needs_openvino
-def test_openvinos_error_while_running_says_what_is_wrong(product, monkeypatch):
-    plugin(monkeypatch)
-    with pytest.raises(InferenceError, match=r"failed on x \(1, 3\): .*shape"):
-        open_at(product, "openvino").run({"x": np.ones((1, 3), np.float32)})
