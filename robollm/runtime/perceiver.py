@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,10 +27,9 @@ from robollm.runtime.policy import Calibrated
 from robollm.runtime.precision import place_for
 from robollm.runtime.segmenter import Segmenter
 from robollm.runtime.timing import Laps
+from robollm.runtime.warm_up import patchwork, warm_up
 
 __all__ = ["Perceiver", "PickView"]
-
-WARM_BATCHES = (1, 2, 3)  # views of a pick
 
 
 class Perceiver:
@@ -92,15 +90,14 @@ class Perceiver:
 
     def warm_up(self) -> None:
         """Run every graph at every size and number that is common: new shapes are slow at first."""
-        h, w = self.bundle.tote.hw
-        frame = Frame(np.full((h, w, 3), 127, np.uint8), "rgb", stamp_ns=1, stream="warm-up")
-        self.segment(frame)
-        most = self.backbone.batch_max
-        boxes = ((0, 0, w - i % w, h - i // w) for i in range(w * h))  # no two are alike
-        for n in sorted({min(n, most) for n in (*WARM_BATCHES, most)}):
-            self.look([Region(frame, b) for b in islice(boxes, n)])
-        seen = self._features.of_crops([Region(frame)], Laps(), "identification")
-        self._embedder.join(seen, self.fused_views[:1] or ("image",))
+        warm_up(
+            patchwork(self.bundle.tote.hw),
+            segment=lambda frame: self.segment(frame, score_min=0.0),
+            features=self._features,
+            embedder=self._embedder,
+            inspector=self._inspector,
+            batch_max=self.backbone.batch_max,
+        )
 
     def close(self) -> None:
         """Refuse further work; memory is free when nobody refers to this object any more."""

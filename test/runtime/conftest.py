@@ -1,4 +1,4 @@
-"""Drawn reference pictures for builds of a gallery; a small graph, and providers that pretend."""
+"""Drawn reference pictures, a bundle with all heads, a small graph, providers that pretend."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import onnx
 import pytest
+from heads_kit import write_whole
 from onnx import TensorProto, helper, numpy_helper
 from providers_kit import SIDE
 
@@ -45,6 +46,12 @@ def small_commits(monkeypatch):
 def small_batches(monkeypatch):
     """Batches of four pictures."""
     monkeypatch.setattr(embed_files, "BATCH_MAX", 4)
+
+
+@pytest.fixture(scope="session")
+def whole(sketch_bundle, tmp_path_factory):
+    """The sketch with fusion, defects on sequences with references, and regions; read only."""
+    return write_whole(sketch_bundle, tmp_path_factory.mktemp("whole") / "bundle")
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
+from heads_kit import EMBEDDING, VIEWS
 
 from robollm.core.decide import UNKNOWN, IdentificationPolicy
 from robollm.core.errors import FrameError, InferenceError, ModelFileError
@@ -24,46 +25,11 @@ from robollm.runtime.pixels import Region, to_canvas
 from robollm.runtime.session import Place
 from robollm.runtime.timing import Laps
 
-DIM, EMBEDDING, CLASSES = 32, 16, 3
-VIEWS = ["PickRGB", "ToteWallRGB", "OnArmLowRGB"]
 EASY = IdentificationPolicy(accept=-1.0, margin=0.0, temperature=0.1)
 
 
 def config_of(folder, **settings):
     return RuntimeConfig(bundle=str(folder), threads=1, allow_untrained=True, **settings)
-
-
-@pytest.fixture(scope="module")
-def weights():
-    rng = np.random.default_rng(11)
-    return lambda *shape: rng.standard_normal(shape).astype(np.float32) / 4
-
-
-@pytest.fixture(scope="module")
-def whole(sketch_bundle, tmp_path_factory, weights):
-    """The sketch with fusion, defects on sequences with references, and regions."""
-    from robollm.export import head_graphs as heads
-    from robollm.export.writer import write_bundle
-
-    w = weights
-    projection, classify, bias = w(EMBEDDING, DIM), w(CLASSES, DIM), w(CLASSES)
-    compare = heads.Compare(w(DIM), (w(8, 4 * DIM), w(8)), (w(CLASSES, 8), w(CLASSES)))
-    norm = (np.ones(DIM, np.float32), np.zeros(DIM, np.float32))
-    layers = (w(24, 3 * DIM), w(24)), (w(DIM, 24), w(DIM))
-    card = json.loads((sketch_bundle / "bundle.json").read_text())
-    models = {name: (sketch_bundle / name).read_bytes() for name in card.pop("files")}
-    models |= {
-        "identification.onnx": heads.build_identification(projection, features=True),
-        "fusion.onnx": heads.build_fusion(w(3, DIM), *layers, projection),
-        "defects.onnx": heads.build_defects(norm, classify, bias, compare=compare, features=True),
-        "defects_sequence.onnx": heads.build_defects_sequence(
-            classify, bias, pool="max", compare=compare
-        ),
-        "regions.onnx": heads.build_regions(DIM, patch=16),
-    }
-    card["graphs"] = {name.removesuffix(".onnx"): name for name in models}
-    card["identification"] = {"views": VIEWS}
-    return write_bundle(tmp_path_factory.mktemp("whole") / "bundle", models, card)
 
 
 @pytest.fixture(scope="module")
