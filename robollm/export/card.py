@@ -14,9 +14,8 @@ from robollm.core.defects import ANY
 from robollm.core.errors import ConfigError
 from robollm.data.armbench_defects import LABELS
 from robollm.export.collect import MEAN, STD, Collected
-from robollm.export.graphs import OPSET
 from robollm.runtime.bundle import REFERENCE, Canvas
-from robollm.runtime.card import read_thresholds
+from robollm.runtime.card import OPSET, read_thresholds
 
 Card = dict[str, Any]
 DEFAULT_THRESHOLDS: Card = {

@@ -15,7 +15,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-OPSET = 17
+from robollm.runtime.card import OPSET
+
 IR_VERSION = 8
 EPS = 1e-5
 """Of every LayerNorm: BEiT-3's, and PyTorch's default."""

@@ -21,7 +21,7 @@ from robollm.data.armbench_defects import LABELS
 from robollm.export.beit3_graph import EncoderShape, build_backbone
 from robollm.export.card import DEFAULT_THRESHOLDS
 from robollm.export.detector_graph import DetectorRules, build_proposals, build_rois
-from robollm.export.graphs import OPSET, Array
+from robollm.export.graphs import Array
 from robollm.export.head_graphs import build_defects, build_identification, build_regions
 from robollm.export.pictures import Rgb, plain, texture, to_input, tote
 from robollm.export.sketch_weights import (
@@ -33,6 +33,7 @@ from robollm.export.sketch_weights import (
 )
 from robollm.export.writer import refuse_foreign, write_bundle
 from robollm.runtime.bundle import REFERENCE
+from robollm.runtime.card import OPSET
 
 PATCH = 16
 GRID = 14  # side of the position table: BEiT-3 at 224 px

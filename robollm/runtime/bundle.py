@@ -26,6 +26,7 @@ from robollm.runtime.card import (
     read_thresholds,
     read_variants,
     read_way,
+    refuse_other_opset,
 )
 
 __all__ = [
@@ -215,6 +216,7 @@ def _parse(folder: Path, data: Mapping[str, Any], sha256: str) -> Bundle:
     if data["status"] not in STATUS:
         raise ValueError(f"status is {data['status']!r}, want one of {', '.join(STATUS)}")
     _verify(folder, data["files"])
+    refuse_other_opset(data["opset"])
     geometry = data["input"]
     if geometry["channel_order"] != "rgb":
         raise ValueError(f"input.channel_order is {geometry['channel_order']!r}, want 'rgb'")

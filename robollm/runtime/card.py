@@ -18,6 +18,8 @@ GRAPHS = ("backbone", "proposals", "rois", "identification", "defects")
 """Roles that every bundle has a graph for; docs/bundle.md says what goes in and out of each."""
 MORE_GRAPHS = ("fusion", "defects_sequence", "regions")
 """Roles that a bundle may have: heads for several views, and pooling from a tote's own map."""
+OPSET = 17
+"""Of the default domain, in which all graphs of a bundle are written."""
 REFERENCE = "fp32"
 PRECISIONS = (REFERENCE, "bf16", "fp16", "int8", "int8-static")
 """Variants that a bundle may have; all have the first. bf16 has no files: it is arithmetic."""
@@ -95,11 +97,25 @@ def read_way(crop: Mapping[str, Any]) -> str:
 
 
 def read_three(values: Any, name: str) -> tuple[float, float, float]:
-    """`input.mean` or `input.std`: one number per RGB channel."""
+    """`input.mean` or `input.std`: one number per RGB channel, of values in [0, 1].
+
+    The limits of `std` leave room for 1/255, of models that want 0 to 255, and none for numbers
+    that are counted in grey levels.
+    """
     a, b, c = (float(v) for v in values)
-    if not all(math.isfinite(v) for v in (a, b, c)) or (name == "std" and min(a, b, c) <= 0):
-        raise ValueError(f"input.{name} is {values}")
+    low, high = min(a, b, c), max(a, b, c)
+    finite = all(math.isfinite(v) for v in (a, b, c))  # min and max may pass over NaN
+    if name == "std" and not (finite and low > 0.001 and high <= 10):
+        raise ValueError(f"input.std is {values}, want more than 0.001 and at most 10")
+    if name == "mean" and not (finite and low >= 0 and high <= 1):
+        raise ValueError(f"input.mean is {values}, want 0 to 1: it is of values in that range")
     return a, b, c
+
+
+def refuse_other_opset(opset: Any) -> None:
+    """`opset`, which is not a choice: what was written and tested is one."""
+    if type(opset) is not int or opset != OPSET:
+        raise ValueError(f"opset is {opset!r}, want {OPSET}")
 
 
 def _between(value: Any, low: float, high: float, name: str) -> float:

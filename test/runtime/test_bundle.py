@@ -178,7 +178,7 @@ def test_another_format_version_is_refused(folder, version):
         "embedding.dim", "labels.defects", "labels.segmentation",
         "thresholds.segmentation.mask_min", "thresholds.identification.temperature",
         "thresholds.defects.multi_pick", "thresholds.defects.temperature",
-        "variants", "detector", "identification.views", "adapters",
+        "variants", "detector", "identification.views", "adapters", "opset",
     ],
 )  # fmt: skip
 def test_a_missing_key_is_refused_by_name(folder, path):
@@ -215,10 +215,18 @@ def test_a_missing_key_is_refused_by_name(folder, path):
         ("input.tote.width", 0, "input.tote is"),
         ("input.crop.height", "96", "input.crop is"),
         ("input.crop.fit", "cover", "input.crop.fit is 'cover'"),
+        ("opset", 99, "opset is 99, want 17"),
+        ("opset", 16, "opset is 16, want 17"),
+        ("opset", "17", "opset is '17', want 17"),
         ("input.mean", [0.5, 0.5], "malformed"),
-        ("input.mean", [0.5, 0.5, float("nan")], "input.mean"),
-        ("input.std", [0.5, 0.5, 0], "input.std"),
+        ("input.mean", [0.5, 0.5, float("nan")], "input.mean is [0.5, 0.5, nan], want 0 to 1"),
+        ("input.mean", [123.7, 116.3, 103.5], "input.mean is [123.7, 116.3, 103.5], want 0 to 1"),
+        ("input.mean", [-0.1, 0.5, 0.5], "input.mean"),
+        ("input.std", [0.5, 0.5, 0], "input.std is [0.5, 0.5, 0], want more than 0.001 and at"),
         ("input.std", [0.5, 0.5, -0.5], "input.std"),
+        ("input.std", [1e-30, 0.5, 0.5], "input.std"),
+        ("input.std", [58.4, 57.1, 57.4], "most 10"),
+        ("input.std", [0.5, float("inf"), 0.5], "input.std"),
         ("input.std", 0.5, "malformed"),
         ("embedding.dim", 0, "embedding.dim is 0"),
         ("embedding.dim", 1.5, "embedding.dim is 1.5"),
@@ -246,6 +254,19 @@ def test_a_missing_key_is_refused_by_name(folder, path):
 def test_a_value_that_contradicts_itself_is_shown(folder, path, value, words):
     edit(folder, path, value)
     assert words in refusal(folder)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("input.mean", [0, 1, 0.456]),
+        ("input.std", [1 / 255, 1, 10]),  # for a model that wants 0 to 255
+    ],
+)
+def test_means_and_deviations_of_other_models_are_fine(folder, path, value):
+    edit(folder, path, value)
+    bundle = load_bundle(folder, allow_untrained=True)
+    assert getattr(bundle, path.removeprefix("input.")) == tuple(value)
 
 
 @pytest.mark.parametrize(
