@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robollm.core.errors import ModelFileError
+from robollm.export.cascade_rules import levels_used
 from robollm.export.parity_rois import check_candidates, check_instances, share_lost
 from robollm.export.reference import Array, TorchModels
 from robollm.runtime.session import Place, Session
@@ -148,7 +149,7 @@ def compare(
 
     Raises:
         InferenceError: if a graph fails, or gives what is not finite.
-        ModelFileError: if a graph can't be loaded.
+        ModelFileError: if a graph can't be loaded, or gives another number of levels.
     """
     open_ = _Graphs(graphs)
     found = Distances(counts={"totes": len(probes.totes), "crops": len(probes.crops)})
@@ -278,7 +279,12 @@ def _detector(
         levels = torch.levels(grid)
         made = graphs.run("proposals", map=grid)
         pyramid = [made[k] for k in made if k.startswith("levels.")]
-        for value, want in zip(pyramid, levels, strict=False):
+        if len(pyramid) != (used := levels_used(torch.detector)):  # torch may have coarser ones
+            raise ModelFileError(
+                f"proposals gives {len(pyramid)} levels of the pyramid, RoIs are taken from {used}",
+                fix="report this with the run's config.py: graph and model disagree",
+            )
+        for value, want in zip(pyramid, levels[:used], strict=True):
             out.note("proposals.levels", apart(value, want))
         check_candidates(torch, levels, made, out.note, LIMITS["proposals.candidate_scores"].most)
         given = {**made, **{f"levels.{i}": levels[i] for i in range(len(pyramid))}}

@@ -84,6 +84,18 @@ def test_one_wrong_number_is_found_in_every_graph(
         subject.distances(**{role: file}).refuse("mine")
 
 
+def test_a_graph_with_fewer_levels_than_rois_are_taken_from_is_refused(
+    subject: Subject, tmp_path: Path
+) -> None:
+    model = onnx.load(subject.bundle.graphs["proposals"])
+    levels = [o for o in model.graph.output if o.name.startswith("levels.")]
+    model.graph.output.remove(levels[-1])
+    onnx.save(model, file := tmp_path / "proposals.onnx")
+    n = len(levels)
+    with pytest.raises(ModelFileError, match=f"proposals gives {n - 1} levels .* from {n}"):
+        subject.distances(proposals=file)
+
+
 def test_a_good_export_is_far_below_every_limit(exported: Exported) -> None:
     parity = exported.done["variants"]["fp32"]["parity"]
     assert max(parity[name] / LIMITS[name].most for name in parity) < 0.1
