@@ -59,7 +59,9 @@ class RuntimeConfig:
         8192, "an image with a longer side than this, px, is refused", low=16, high=65_535
     )
     engine_cache: str = option(
-        "", "folder for engines that TensorRT builds, which takes minutes; empty: build each time"
+        "",
+        "folder for engines that TensorRT builds, which takes minutes, and for graphs that "
+        "OpenVINO maps, so that weights take half the memory; empty: none",
     )
     allow_untrained: bool = option(
         False, "run a bundle with random weights (tests and demos only: its verdicts mean nothing)"

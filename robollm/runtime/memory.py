@@ -1,4 +1,4 @@
-"""Keep large buffers, so that the next image finds warm pages."""
+"""Keep large buffers, so that the next image finds warm pages; but not what loading took."""
 
 from __future__ import annotations
 
@@ -24,3 +24,12 @@ def keep_large_buffers() -> bool:
     except (OSError, AttributeError):
         return False
     return bool(mallopt(_M_MMAP_THRESHOLD, _LARGEST)) and bool(mallopt(_M_TRIM_THRESHOLD, _KEPT))
+
+
+def give_back_free_memory() -> None:
+    """Return to the kernel what is free, whatever `keep_large_buffers` said. Nothing but glibc."""
+    try:
+        trim = ctypes.CDLL(None).malloc_trim
+    except (OSError, AttributeError):
+        return
+    trim(0)

@@ -11,6 +11,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from robollm.core.errors import ModelFileError
+from robollm.runtime.memory import give_back_free_memory
+from robollm.runtime.openvino_files import read_mapped
 from robollm.runtime.providers import FIXES, does_not_load, hints
 
 ARITHMETIC = ("Convolution", "Deconvolution", "FullyConnected", "MatMul")
@@ -37,13 +39,15 @@ class OpenVinoEngine:
         path: the .onnx file.
         precision: "bf16" asks for that arithmetic; with others the file decides.
         threads: of one run; 0: one per core.
+        cache: folder for a copy that OpenVINO maps; empty: none, and the weights take twice their
+            size in memory (`openvino_files`).
 
     Raises:
         ModelFileError: if OpenVINO is not installed, refuses the file, or computes in another
-            precision than was asked for.
+            precision than was asked for; or the copy can't be written.
     """
 
-    def __init__(self, path: Path, precision: str, threads: int) -> None:
+    def __init__(self, path: Path, precision: str, threads: int, cache: str = "") -> None:
         try:
             import openvino  # heavy, so only where it is used
         except ImportError as e:
@@ -56,14 +60,21 @@ class OpenVinoEngine:
         version = openvino.__version__.split("-")[0]
         core = _core()
         try:
-            model = core.read_model(path)
+            if cache:
+                model = read_mapped(core, path, Path(cache), version)
+            else:
+                model = core.read_model(path)
             self._compiled = core.compile_model(model, "CPU", hints(precision, threads))
+        except ModelFileError:
+            raise
         except Exception as e:  # openvino raises RuntimeError with its own text
             raise does_not_load(path, e, f"openvino {version}") from e
         # The file's names: compiling may merge an output with what it is made from.
         self.inputs = tuple(_name(i) for i in model.inputs)
         self.outputs = tuple(_name(o) for o in model.outputs)
         _refuse_other_precision(path, precision, layer_precisions(self._compiled))
+        del model
+        give_back_free_memory()  # what reading took; ours keeps large buffers
         self._request = self._compiled.create_infer_request()
         self._lock = threading.Lock()  # a request is not safe to share; a second one costs memory
         self.where = f"openvino {version} (CPU, {precision})"

@@ -56,7 +56,7 @@ class OrtEngine:
         provider: a key of `PROVIDERS`.
         precision: of the file, or of the arithmetic.
         threads: of one run; 0: one per core.
-        cache: folder for TensorRT's engines; empty: none.
+        cache: folder for TensorRT's engines; empty: none. OpenVINO's plugin doesn't use it.
         profile: shapes that TensorRT's engine is built for.
 
     Raises:
@@ -135,7 +135,7 @@ def open_engine(
     if provider == "openvino" and not _plugin_serves_this_machine():
         from robollm.runtime.openvino_engine import OpenVinoEngine  # heavy, so only where used
 
-        return OpenVinoEngine(path, precision, threads)
+        return OpenVinoEngine(path, precision, threads, cache)
     return OrtEngine(path, provider, precision, threads, cache, profile)
 
 

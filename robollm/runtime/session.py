@@ -23,7 +23,7 @@ class Place:
         provider: a key of `robollm.runtime.providers.PROVIDERS`.
         precision: one of `robollm.runtime.bundle.PRECISIONS`, resolved: never "auto".
         threads: of one run; 0: one per core.
-        cache: folder for compiled engines (TensorRT); empty: none.
+        cache: folder of one bundle for TensorRT's engines and OpenVINO's copies; empty: none.
     """
 
     provider: str
