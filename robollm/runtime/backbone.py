@@ -1,4 +1,4 @@
-"""The backbone: its weights are in memory once, whatever the number of nodes and input sizes."""
+"""The backbone: it is loaded once, whatever the number of nodes and input sizes."""
 
 from __future__ import annotations
 
