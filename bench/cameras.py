@@ -46,7 +46,7 @@ from robollm.core.frame import Frame
 from robollm.core.settings import RuntimeConfig
 from robollm.export import pictures
 from robollm.export.sketch import SketchSize, write_sketch_bundle
-from robollm.runtime.measure import conditions, interleave
+from robollm.runtime.measure import conditions, fixed, interleave
 from robollm.runtime.perceiver import Perceiver
 from robollm.runtime.pixels import Region
 
@@ -150,7 +150,7 @@ def batch_ms(perceiver: Perceiver, kind: str, rounds: int) -> dict[str, dict[str
     backbone = perceiver.backbone
     usual, backbone.batch_max = backbone.batch_max, 10_000  # else a large one is cut up
     sizes = (1, 2, 4, 8, 16) if kind == "view" else (1, 2, 4)
-    cases = {f"{n}": partial(backbone.run, batch[:n]) for n in sizes}
+    cases = {f"{n}": fixed(partial(backbone.run, batch[:n])) for n in sizes}
     times = interleave(cases, rounds=rounds, warm_up=1)
     backbone.batch_max = usual
     return {

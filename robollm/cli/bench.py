@@ -143,7 +143,7 @@ def _measure(
         config = RuntimeConfig(**{**shared, **where})
         try:
             job = Workload(Perceiver(config), pictures, options["crops"])
-            job()
+            job(0)
             began[name] = start(config)
         except RobollmError as e:
             refused[name] = e.what
@@ -156,7 +156,7 @@ def _measure(
     for name, row in rows.items():
         seen = began[name]
         row["load_s"] = round(seen["loaded_s"] - seen["imports_s"], 2)
-        row["instances"] = round(sum(jobs[name].found) / len(jobs[name].found), 1)
+        row["instances"] = jobs[name].instances()
         row |= {k: seen[k] for k in ("verdict_s", "rss_mib", "peak_mib")}
         perceiver = jobs[name].perceiver
         if loss := perceiver.bundle.variant(perceiver.precision).loss:

@@ -27,6 +27,11 @@ PACKAGES = ("numpy", "onnxruntime", "openvino", "opencv-python-headless", "torch
 PERCENT = (50, 95, 99)
 
 
+Job = Callable[[int], object]
+"""What is timed, once a call. It gets the round's number, and looks at the input of that number:
+so all cases of a round see the same. Below 0: warm-up."""
+
+
 class Clock(Protocol):
     """Where times come from; tests have one that they move by hand."""
 
@@ -66,7 +71,7 @@ class Times:
 
 
 def interleave(
-    cases: Mapping[str, Callable[[], object]],
+    cases: Mapping[str, Job],
     *,
     rounds: int,
     warm_up: int = 2,
@@ -75,7 +80,7 @@ def interleave(
     """Run cases in turns; every second round in reverse, so that none is always the second one.
 
     Args:
-        cases: name -> what to time, once a call.
+        cases: name -> what to time; a round's cases get the same number.
         rounds: timed runs of each.
         warm_up: untimed runs of each before the first round, 1 or more.
         clock: None: the machine's.
@@ -87,27 +92,32 @@ def interleave(
     times = {name: Times() for name in cases}
     short = {}
     for name, run in cases.items():
-        for _ in range(max(1, warm_up)):
+        for turn in range(-max(1, warm_up), 0):
             began = clock.wall()
-            run()
+            run(turn)
             short[name] = clock.wall() - began < SETTLE_S
     for turn in range(rounds):
         for name in cases if turn % 2 == 0 else reversed(list(cases)):
             run = cases[name]
             if short[name]:
-                run()
+                run(turn)
             wall, cpu = clock.wall(), clock.cpu()
-            run()
+            run(turn)
             times[name].cpu.append(clock.cpu() - cpu)
             times[name].wall.append(clock.wall() - wall)
     return times
 
 
+def fixed(run: Callable[[], object]) -> Job:
+    """A case whose input is the same in every round."""
+    return lambda _turn: run()
+
+
 def ratios(times: Mapping[str, Times], reference: str) -> dict[str, float]:
     """How many times as fast as the reference each case is: the median over rounds of its ratio.
 
-    A round's two figures were taken within seconds of each other, so load that comes and goes
-    leaves their ratio alone. Above 1 is faster.
+    A round's two figures are of the same input and were taken within seconds of each other, so load
+    that comes and goes leaves their ratio alone. Above 1 is faster.
     """
     base = np.array(times[reference].wall)
     return {n: _short(float(np.median(base / np.array(t.wall)))) for n, t in times.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -21,7 +21,7 @@ _STAMPS = count(1)
 
 @dataclass(slots=True)
 class Workload:
-    """Runs the job again and again, on the next picture each time.
+    """Runs the job again and again, each round on its own picture: see `measure.Job`.
 
     Every run has a capture time of its own, so that nothing which the runtime remembers of earlier
     pictures makes it cheaper. The crops are the best instances; where fewer were found, windows of
@@ -33,8 +33,8 @@ class Workload:
         crops: how many; 0: masks alone.
         score_min: instances below it get no mask; None: the bundle's threshold.
         masks: so many get one at most.
-        stages: of every run so far, stage -> ms.
-        found: number of instances of every run so far.
+        stages: round -> stage -> ms, of the round's last run.
+        found: round -> number of instances.
     """
 
     perceiver: Perceiver
@@ -42,16 +42,18 @@ class Workload:
     crops: int = 10
     score_min: float | None = None
     masks: int = 100
-    stages: list[dict[str, float]] = field(default_factory=list)
-    found: list[int] = field(default_factory=list)
+    stages: dict[int, dict[str, float]] = field(default_factory=dict)
+    found: dict[int, int] = field(default_factory=dict)
 
-    def __call__(self) -> None:
+    def __call__(self, turn: int) -> None:
         """Run once.
+
+        Args:
+            turn: number of the round, which chooses the picture.
 
         Raises:
             InferenceError: if a model fails.
         """
-        turn = len(self.stages)
         frame = Frame(self.pictures[turn % len(self.pictures)], "rgb", stamp_ns=next(_STAMPS))
         tote, crops = Laps(), Laps()
         found = self.perceiver.segment(
@@ -61,14 +63,23 @@ class Workload:
             regions = [Region(frame, box) for box in windows(found.boxes, frame.hw, self.crops)]
             self.perceiver.look(regions, laps=crops)
         named = {f"tote {k}": v for k, v in tote.ms.items()}
-        self.stages.append(named | {f"crops {k}": v for k, v in crops.ms.items()})
-        self.found.append(len(found))
+        self.stages[turn] = named | {f"crops {k}": v for k, v in crops.ms.items()}
+        self.found[turn] = len(found)
 
-    def stages_ms(self, *, skip: int = 2) -> dict[str, float]:
-        """Median of every stage, ms, without the first `skip` runs."""
-        runs = self.stages[skip:] or self.stages
+    def instances(self) -> float:
+        """Found per picture, the mean over the timed rounds."""
+        return mean_found(self.found)
+
+    def stages_ms(self) -> dict[str, float]:
+        """Median of every stage over the timed rounds, ms."""
+        runs = [stages for turn, stages in self.stages.items() if turn >= 0]
         names = dict.fromkeys(name for run in runs for name in run)
         return {n: round(float(np.median([r.get(n, 0.0) for r in runs])), 2) for n in names}
+
+
+def mean_found(found: Mapping[int, int]) -> float:
+    """Mean over the timed rounds, 0 and up, to one digit."""
+    return round(float(np.mean([n for turn, n in found.items() if turn >= 0])), 1)
 
 
 def windows(boxes: NDArray[np.float32], hw: tuple[int, int], count: int) -> list[Box]:

@@ -13,7 +13,16 @@ import numpy as np
 import pytest
 
 from robollm.runtime import measure
-from robollm.runtime.measure import Times, conditions, interleave, ratios, resident_mib, table
+from robollm.runtime.measure import (
+    Job,
+    Times,
+    conditions,
+    fixed,
+    interleave,
+    ratios,
+    resident_mib,
+    table,
+)
 
 
 class HandClock:
@@ -36,12 +45,15 @@ class HandClock:
 def test_cases_take_turns_and_every_second_round_is_reversed() -> None:
     clock, seen = HandClock(), ""
 
-    def case(name: str) -> None:
-        nonlocal seen
-        seen += name
-        clock.work(1.0)
+    def case(name: str) -> Job:
+        def run(_turn: int) -> None:
+            nonlocal seen
+            seen += name
+            clock.work(1.0)
 
-    cases = {"a": lambda: case("a"), "b": lambda: case("b"), "c": lambda: case("c")}
+        return run
+
+    cases = {name: case(name) for name in "abc"}
     times = interleave(cases, rounds=3, warm_up=2, clock=clock)
     assert seen == "aabbcc" + "abc" + "cba" + "abc"
     assert {n: t.wall for n, t in times.items()} == {n: [1.0] * 3 for n in "abc"}
@@ -54,15 +66,33 @@ def test_a_short_case_settles_before_each_timed_run_and_a_long_one_does_not() ->
         calls[name] += 1
         clock.work(seconds)
 
-    cases = {"short": lambda: case("short", 0.01), "long": lambda: case("long", 1.0)}
+    cases = {"short": fixed(lambda: case("short", 0.01)), "long": fixed(lambda: case("long", 1.0))}
     times = interleave(cases, rounds=4, warm_up=1, clock=clock)
     assert calls == {"short": 1 + 2 * 4, "long": 1 + 4}
     assert len(times["short"].wall) == 4
 
 
+def test_all_cases_of_a_round_see_the_same_input_however_often_they_run() -> None:
+    clock = HandClock()
+    seen: dict[str, list[int]] = {"short": [], "long": []}
+
+    def case(name: str, seconds: float) -> Job:
+        def run(turn: int) -> None:
+            seen[name].append(turn)
+            clock.work(seconds)
+
+        return run
+
+    cases = {"short": case("short", 0.01), "long": case("long", 1.0)}
+    interleave(cases, rounds=3, warm_up=2, clock=clock)
+    assert seen["long"] == [-2, -1, 0, 1, 2]
+    assert seen["short"] == [-2, -1, 0, 0, 1, 1, 2, 2]
+
+
 def test_processor_time_counts_all_threads() -> None:
     clock = HandClock()
-    times = interleave({"two": lambda: clock.work(0.5, threads=2)}, rounds=1, clock=clock)
+    cases = {"two": fixed(lambda: clock.work(0.5, threads=2))}
+    times = interleave(cases, rounds=1, clock=clock)
     assert (times["two"].wall, times["two"].cpu) == ([0.5], [1.0])
 
 
@@ -89,7 +119,7 @@ def test_a_case_that_fails_stops_the_measurement() -> None:
         raise RuntimeError("broken")
 
     with pytest.raises(RuntimeError, match="broken"):
-        interleave({"a": broken}, rounds=1)
+        interleave({"a": fixed(broken)}, rounds=1)
 
 
 def test_memory_is_read_from_the_status_file(tmp_path: Path) -> None:
