@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import made
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from robollm.core.errors import ConfigError
+from robollm.data.armbench_segmentation import read_split
+from robollm.data.images import read_image
 from robollm.export import pictures
 from robollm.export.build import build_graphs
 from robollm.export.card import DEFAULT_THRESHOLDS, describe
@@ -19,6 +24,8 @@ from robollm.export.writer import write_bundle
 from robollm.runtime.bundle import Canvas, load_bundle
 
 Rgb = NDArray[np.uint8]
+MODELS = ("encoder", "detector", "identification", "defects")
+TOTES = Path("armbench-segmentation-0.1", "mix-object-tote")
 
 
 def random_parts(size: str, *, tote: int, crop: int, windows: bool = True) -> Collected:
@@ -55,6 +62,7 @@ def random_parts(size: str, *, tote: int, crop: int, windows: bool = True) -> Co
         adapters=(),
         tote=Canvas((tote, tote), "letterbox"),
         crop=Canvas((crop, crop), "stretch"),
+        reference_crop="whole",
         views=(),
         frames=1,
         instance_labels=("object",),
@@ -65,10 +73,15 @@ def random_parts(size: str, *, tote: int, crop: int, windows: bool = True) -> Co
 
 
 def write(parts: Collected, out: Path, *, calibrated: bool = False) -> Path:
-    """A bundle with fp32, bf16 and int8, and int8-static if asked for; kept if it is there.
+    """A bundle with fp32, bf16 and int8, and int8-static if asked for.
 
-    Nothing was measured on it: it is for timing.
+    Nothing was measured on it: it is for timing. It is kept in a folder whose name ends with a
+    digest of its weights, its options and the code that exports, and made where there is none.
+
+    Returns:
+        The folder, `OUT-DIGEST`.
     """
+    out = out.with_name(f"{out.name}-{digest(parts, calibrated=calibrated)}")
     if (out / "bundle.json").is_file():
         load_bundle(out, allow_untrained=True)
         return out
@@ -92,6 +105,13 @@ def write(parts: Collected, out: Path, *, calibrated: bool = False) -> Path:
     return write_bundle(out, files, card)
 
 
+def digest(parts: Collected, *, calibrated: bool) -> str:
+    """Tells two bundles of `write` apart."""
+    rest = {f.name: getattr(parts, f.name) for f in fields(parts) if f.name not in MODELS}
+    told = (rest, parts.encoder.settings, parts.detector.test_cfg, calibrated)
+    return made.key([getattr(parts, name) for name in MODELS], told, [Path(__file__)])
+
+
 def drawn(count: int, hw: tuple[int, int], seed: int = 0) -> list[Rgb]:
     """Drawn totes, (H, W, 3) uint8, RGB."""
     rng = np.random.default_rng(seed)
@@ -104,16 +124,24 @@ def normalised(rgb: Rgb) -> NDArray[np.float32]:
 
 
 def test_totes(data: Path, count: int) -> list[Rgb]:
-    """Pictures of the test split, spread over it."""
-    import json
+    """Pictures of the test split, spread over it.
 
-    from robollm.data.images import read_image
+    Args:
+        data: holds ARMBench's folders.
+        count: at most so many.
 
-    folder = data / "armbench-segmentation-0.1" / "mix-object-tote"
-    images = json.loads((folder / "test.json").read_text())["images"]
-    names = sorted(str(one["file_name"]) for one in images)
+    Raises:
+        ConfigError: there is no test split, or it lists no picture.
+    """
+    fix = "give --data with ARMBench's mix-object-tote and its test split, or leave it out"
+    file = data / TOTES / "test.json"
+    if not file.is_file():
+        raise ConfigError(f"--data {data} has no {TOTES / file.name}, want test totes", fix=fix)
+    names = sorted(str(one["file_name"]) for one in read_split(file)["images"])
+    if not names:
+        raise ConfigError(f"{file} lists 0 test totes, want 1 or more", fix=fix)
     few = names[:: max(1, len(names) // count)][:count]
-    return [read_image(folder / "images" / name) for name in few]
+    return [read_image(data / TOTES / "images" / name) for name in few]
 
 
 def about(parts: Collected) -> dict[str, Any]:

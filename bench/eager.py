@@ -10,14 +10,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from robollm.core.errors import InferenceError
 from robollm.core.letterbox import Letterbox
 from robollm.export.collect import Collected
 from robollm.export.reference import TorchModels
 from robollm.runtime.perceiver import Perceiver
 from robollm.runtime.pixels import Region, paste_mask, to_canvas
-from robollm.runtime.workload import windows
+from robollm.runtime.workload import mean_found, windows
 
 Rgb = NDArray[np.uint8]
+MOST = {"box_px": 0.05, "score": 1e-4, "embedding": 1e-4, "probability": 1e-4}
+"""How far the fp32 runtime may be from torch; boxes in source px."""
+LEAST_IOU = 0.99
+"""Of two masks."""
 
 
 class Eager:
@@ -47,18 +52,20 @@ class Eager:
         h, w = parts.tote.hw
         self._resize = Resize(scale=(w, h), keep_ratio=True)
         self._pack = PackDetInputs(meta_keys=("img_shape", "ori_shape", "scale_factor", "img_id"))
-        self._turn = 0
-        self.found: list[int] = []
+        self.found: dict[int, int] = {}
 
-    def __call__(self) -> None:
-        """Run once, on the next picture."""
-        rgb = self._pictures[self._turn % len(self._pictures)]
-        self._turn += 1
+    def __call__(self, turn: int) -> None:
+        """Run once, on the round's picture."""
+        rgb = self._pictures[turn % len(self._pictures)]
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=self._bf16):
             boxes = self._segment(rgb)
             if self._crops:
                 self._look(rgb, boxes)
-        self.found.append(len(boxes))
+        self.found[turn] = len(boxes)
+
+    def instances(self) -> float:
+        """Found per picture, the mean over the timed rounds."""
+        return mean_found(self.found)
 
     def _segment(self, rgb: Rgb) -> NDArray[np.float32]:
         given = {"img": rgb, "img_id": 0, "img_shape": rgb.shape[:2], "ori_shape": rgb.shape[:2]}
@@ -99,7 +106,7 @@ def equal_outputs(
         probabilities, and the smallest IoU of two masks.
     """
     models, bundle = TorchModels(parts), perceiver.bundle
-    far: dict[str, float] = {"box_px": 0.0, "score": 0.0, "embedding": 0.0, "probability": 0.0}
+    apart: dict[str, list[float]] = {k: [0.0] for k in MOST}
     least, counts = 1.0, []
     for i, rgb in enumerate(pictures):
         frame = frame_of(rgb, 10_000 + i)
@@ -110,27 +117,53 @@ def equal_outputs(
         source = box.to_source(theirs.boxes)
         n = min(counts[-1])
         if n:
-            far["box_px"] = max(far["box_px"], float(np.abs(ours.boxes[:n] - source[:n]).max()))
-            apart = np.abs(ours.scores[:n] - theirs.scores[:n]).max()
-            far["score"] = max(far["score"], float(apart))
+            apart["box_px"].append(float(np.abs(ours.boxes[:n] - source[:n]).max()))
+            apart["score"].append(float(np.abs(ours.scores[:n] - theirs.scores[:n]).max()))
             least = min(
                 least, *(iou(ours, theirs.masks[k], source[k], k, box, bundle) for k in range(n))
             )
         regions = [Region(frame, w) for w in windows(ours.boxes, frame.hw, 10)]
         vectors, judged = perceiver.look(regions)
         crops = np.stack([to_canvas(r.pixels, "rgb", bundle.crop, bundle)[0] for r in regions])
-        far["embedding"] = max(far["embedding"], float(np.abs(models.embed(crops) - vectors).max()))
+        apart["embedding"].append(float(np.abs(models.embed(crops) - vectors).max()))
         logits = models.inspect(crops) / bundle.thresholds.defect_temperature
         share = np.exp(logits - logits.max(1, keepdims=True))
         share /= share.sum(1, keepdims=True)
         got = np.array([[p[name] for name in bundle.defect_labels] for p in judged])
-        far["probability"] = max(far["probability"], float(np.abs(got - share).max()))
+        apart["probability"].append(float(np.abs(got - share).max()))
     return {
         "pictures": len(counts),
         "instances": [sum(c[0] for c in counts), sum(c[1] for c in counts)],
-        **{f"max_{k}": float(f"{v:.1e}") for k, v in far.items()},
+        **{f"max_{k}": float(f"{np.max(v):.1e}") for k, v in apart.items()},
         "min_mask_iou": round(least, 5),
     }
+
+
+def refuse_unequal(equal: dict[str, Any]) -> None:
+    """Stop before anything is timed that isn't the same model.
+
+    Args:
+        equal: of `equal_outputs`.
+
+    Raises:
+        InferenceError: the runtime finds other instances than torch, or none, or a figure is
+            further away than `MOST` and `LEAST_IOU` allow, or not a number.
+    """
+    ours, torchs = equal["instances"]
+    odd = [] if ours == torchs > 0 else [f"{ours} instances, torch has {torchs}"]
+    odd += [
+        f"{k} {equal[f'max_{k}']:g}, want <= {most:g}"
+        for k, most in MOST.items()
+        if not equal[f"max_{k}"] <= most
+    ]
+    if not equal["min_mask_iou"] >= LEAST_IOU:
+        odd.append(f"mask IoU {equal['min_mask_iou']:g}, want >= {LEAST_IOU:g}")
+    if odd:
+        raise InferenceError(
+            f"the fp32 runtime is not equal to torch on {equal['pictures']} pictures: "
+            + "; ".join(odd),
+            fix="compare them graph by graph: `robollm export` on the run says which one differs",
+        )
 
 
 def frame_of(rgb: Rgb, stamp: int) -> Any:

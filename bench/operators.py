@@ -2,35 +2,70 @@
 
 from __future__ import annotations
 
+import statistics
 import sys
 import time
 from collections.abc import Callable, Collection
-from types import TracebackType
+from types import ModuleType
 from typing import Any
+
+from robollm.runtime.measure import Job
 
 NAMES = ("nms", "roi_align_forward")
 
 
 class Meter:
-    """Adds up the wall time of RoIAlign and NMS while it is open.
+    """Tells which share of a job's time goes to RoIAlign and NMS, in each of its timed runs.
+
+    Args:
+        extension: where MMDetection calls them; None: mmcv's compiled part.
+        clock: seconds since some moment.
 
     Attributes:
-        ms: so far, in the operators.
-        all_ms: since it was opened, when it is closed.
         whose: "mmcv's" or "robollm's, in torch".
+        shares: round -> share of the operators in the round's last run, which is the timed one.
     """
 
-    def __init__(self) -> None:
-        self.ms = self.all_ms = self._opened = 0.0
-        self._module: Any = sys.modules["mmcv._ext"]
+    def __init__(
+        self,
+        extension: ModuleType | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._module: Any = extension or sys.modules["mmcv._ext"]
+        self._clock = clock
+        self._spent = 0.0
         ours = str(getattr(self._module, "__doc__", "") or "").endswith("by robollm")
         self.whose = "robollm's, in torch" if ours else "mmcv's"
-        self._own: dict[str, Callable[..., Any]] = {}
+        self.shares: dict[int, float] = {}
+
+    def metered(self, job: Job) -> Job:
+        """The job, with two more looks at the clock for each call of an operator."""
+
+        def run(turn: int) -> None:
+            own = {name: getattr(self._module, name) for name in NAMES}
+            for name, operator in own.items():
+                setattr(self._module, name, self._timed(operator))
+            self._spent, began = 0.0, self._clock()
+            try:
+                job(turn)
+                passed = self._clock() - began
+            finally:
+                for name, operator in own.items():
+                    setattr(self._module, name, operator)
+            self.shares[turn] = self._spent / passed if passed else 0.0
+
+        return run
 
     @property
     def share(self) -> float:
-        """Of the operators in the whole."""
-        return self.ms / self.all_ms if self.all_ms else 0.0
+        """Of the operators in a run, the median over the timed ones."""
+        timed = [share for turn, share in self.shares.items() if turn >= 0]
+        return statistics.median(timed)
+
+    def about(self) -> dict[str, Any]:
+        """For the results."""
+        timed = sum(turn >= 0 for turn in self.shares)
+        return {"whose": self.whose, "share": round(self.share, 3), "runs": timed}
 
     def bound(self, rows: dict[str, dict[str, Any]], own: Collection[str]) -> None:
         """Add `ratio_bound`: the ratio if the operators took the reference no time at all.
@@ -43,29 +78,12 @@ class Meter:
             if name not in own:
                 row["ratio_bound"] = float(f"{row['ratio'] * (1 - self.share):.3g}")
 
-    def __enter__(self) -> Meter:
-        self._opened = time.perf_counter()
-        for name in NAMES:
-            self._own[name] = getattr(self._module, name)
-            setattr(self._module, name, self._timed(self._own[name]))
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
-        self.all_ms = 1e3 * (time.perf_counter() - self._opened)
-        for name, own in self._own.items():
-            setattr(self._module, name, own)
-
     def _timed(self, operator: Callable[..., Any]) -> Callable[..., Any]:
         def run(*args: Any, **how: Any) -> Any:
-            began = time.perf_counter()
+            began = self._clock()
             try:
                 return operator(*args, **how)
             finally:
-                self.ms += 1e3 * (time.perf_counter() - began)
+                self._spent += self._clock() - began
 
         return run
