@@ -19,20 +19,23 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import kit
+import made
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
 from robollm.core.errors import RobollmError
+from robollm.data.armbench_files import write_bytes
 from robollm.export import pictures
 from robollm.export.beit3_graph import build_backbone
 from robollm.export.graphs import Graph
 from robollm.export.variants import to_int8_dynamic, to_int8_static
-from robollm.runtime.measure import Times, interleave, table
+from robollm.runtime.measure import Times, fixed, interleave, table
 from robollm.runtime.session import Place, Session
 from robollm.train.beit3.settings import EncoderSettings, settings_of
 
@@ -113,19 +116,25 @@ def encoder(case: Case, torch: Any) -> Any:
 
 
 def write_models(case: Case, model: Any, work: Path) -> dict[str, Path]:
-    """Precision -> file, made once."""
+    """Precision -> file, whose name has a digest of the weights and of the code; made once."""
     work.mkdir(parents=True, exist_ok=True)
-    paths = {p: work / f"{case.model}.{p}.onnx" for p in ("fp32", "int8", "int8-static")}
+    name = f"{case.model}-{made.key([model], case.settings, [Path(__file__)])}"
+    paths = {p: work / f"{name}.{p}.onnx" for p in ("fp32", "int8", "int8-static")}
     if all(p.is_file() for p in paths.values()):
         return paths
     s = case.settings
     weights = {k: v.numpy() for k, v in model.state_dict().items()}
     graph = build_backbone(weights, heads=s.heads, window=s.window, global_blocks=s.global_blocks)
     feeds = [{"image": picture(224, seed)} for seed in range(4)]
-    onnx.save(graph, paths["fp32"])
-    onnx.save(to_int8_dynamic(graph), paths["int8"])
-    onnx.save(to_int8_static(graph, feeds), paths["int8-static"])
+    write_model(graph, paths["fp32"])
+    write_model(to_int8_dynamic(graph), paths["int8"])
+    write_model(to_int8_static(graph, feeds), paths["int8-static"])
     return paths
+
+
+def write_model(model: onnx.ModelProto, path: Path) -> None:
+    """Write a file that appears whole."""
+    write_bytes(path, model.SerializeToString())
 
 
 def picture(side: int, seed: int) -> NDArray[np.float32]:
@@ -163,7 +172,7 @@ def products(torch: Any, work: Path, threads: int) -> dict[str, Callable[[], obj
     g.op("MatMul", x, g.const(right, "product.weight"), out="y")
     g.output("y", [MATRIX, MATRIX])
     path = work / "product.onnx"
-    onnx.save(g.model(), path)
+    write_model(g.model(), path)
     try:
         session = Session(path, Place("openvino", "bf16", threads), inputs=["x"], outputs=["y"])
     except RobollmError:
@@ -190,8 +199,8 @@ def measure(case: Case, args: Any, torch: Any) -> dict[str, Any]:
         runs[name] = lambda s=session: s.run({"image": image})
     far = {name: one_minus_cos(run(), runs[REFERENCE]()) for name, run in runs.items()}
     rounds = max(2, round(args.rounds * case.share))
-    times = interleave({**runs, **products(torch, args.work, args.threads)}, rounds=rounds,
-                       warm_up=1)  # fmt: skip
+    jobs = {**runs, **products(torch, args.work, args.threads)}
+    times = interleave({n: fixed(run) for n, run in jobs.items()}, rounds=rounds, warm_up=1)
     return {"engines": rows(case, times, far), "matmul": matmuls(times), "refused": refused}
 
 
@@ -251,16 +260,16 @@ def main() -> int:
     parser = kit.options(__doc__, "backbone", CASES, rounds=10)
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
     parser.add_argument("--plot", type=Path, default=kit.ROOT / "docs" / "backbone.png")
-    args = parser.parse_args()
+    args = kit.parse(parser)
     torch = kit.use_torch(args.threads, args.work)
-    command = f"python bench/backbone.py --rounds {args.rounds}"
-    results = kit.Results(args, command, reference=REFERENCE, picture="one, drawn, square")
+    results = kit.Results(args, reference=REFERENCE, picture="one, drawn, square")
     for name in args.cases:
         case = CASES[name]
         flop = {"gflop": round(operations(case.settings, case.side) / 1e9, 1)}
-        results.run(name, lambda c=case: measure(c, args, torch), **flop)
-    plot(results.card["cases"], args.plot)
-    for name, found in results.card["cases"].items():
+        results.run(name, partial(measure, case, args, torch), **flop)
+    shown = dict(results.measured("engines"))
+    plot(shown, args.plot)
+    for name, found in shown.items():
         print(f"\n{name}: {found['conditions']['gflop']} GFLOP, {found['matmul']}")
         columns = ("p50_ms", "p95_ms", "cpu_ms", "ratio", "gflops", "of_matmul", "one_minus_cos")
         kit.print_rows(found["engines"], columns)
@@ -270,4 +279,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(kit.told(main))

@@ -7,24 +7,25 @@ stages, 1000 proposals), random weights (seed 0), drawn totes at 640 px, crops a
 
 The baseline has the same weights in torch eager: MMDetection's own resize, `test_step` and pasting
 of masks, then all crops in one batch, encoded once, through both heads; also under bf16 autocast.
-Ours runs through `Perceiver`, the nodes' path. All take turns in one process, on the same pictures
-and threads, every run on a picture that nothing remembers. For every row:
+Ours runs through `Perceiver`, the nodes' path. All take turns in one process, on as many threads;
+each round has one picture for all, which nothing remembers. For every row:
 
 - p50_ms, p95_ms, p99_ms, cpu_ms; ratio (cpu_ratio): how many times as fast as torch eager float32;
 - stages_ms: where our time goes; instances: found per tote, all of them pasted;
 - loss: points of 100 that the precision costs by task metric, from the bundle's card.
 
-`equal` says how far the float32 runtime is from torch in the same run. `baseline_operators`: with
+`equal` says how far the float32 runtime is from torch in the same run; beyond the limits of
+`eager.py` nothing is timed, and the case is recorded as refused. `baseline_operators`: with
 mmcv-lite, MMDetection's RoIAlign and NMS are ours in torch, slower than compiled ones. Their share
-of one run of the baseline is there, and ratio_bound is what a ratio would be if they took it no
-time at all: what a compiled mmcv could not get below.
+of a run of the baseline is there, the median over its timed runs, and ratio_bound is what a ratio
+would be if they took it no time at all: what a compiled mmcv could not get below.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +35,16 @@ from operators import Meter
 
 from robollm.core.errors import RobollmError
 from robollm.core.settings import RuntimeConfig
-from robollm.runtime.measure import interleave, table
+from robollm.runtime.measure import Job, interleave, table
 from robollm.runtime.perceiver import Perceiver
 from robollm.runtime.workload import Workload
 
 CASES = ("trained", "base 640")
 REFERENCE = "torch fp32"
+EXACT = "cpu fp32"
 PLACES = (("cpu", "fp32"), ("cpu", "int8"), ("openvino", "bf16"), ("openvino", "int8-static"))
+OFFICIAL = ("base", 640, 224)
+"""Size of the other case's model, side of its canvas and of its crops, px."""
 FEW = {"trained": 50, "base 640": 100}
 """Proposals of the reduced rows: results/rois.json has what they cost."""
 CROPS = 10
@@ -72,13 +76,13 @@ def measure(
     case: str, parts: Any, bundle: Path, pictures: list[Any], args: argparse.Namespace, rounds: int
 ) -> dict[str, Any]:
     """All rows of one case in turns."""
-    from eager import Eager, equal_outputs
+    from eager import Eager, equal_outputs, refuse_unequal
 
-    jobs: dict[str, Callable[[], None]] = {
+    jobs: dict[str, Eager | Workload] = {
         REFERENCE: Eager(parts, pictures, CROPS),
         "torch bf16 autocast": Eager(parts, pictures, CROPS, bf16=True),
     }
-    refused, where = {}, {}
+    equal, refused, where = {}, {}, {}
     for name, wanted in settings(case).items():
         config = RuntimeConfig(
             bundle=str(bundle), threads=args.threads, allow_untrained=True, **wanted
@@ -86,22 +90,25 @@ def measure(
         try:
             perceiver = Perceiver(config)
         except RobollmError as e:
+            if name == EXACT:
+                raise  # without it nothing says that the others are the same model
             refused[name] = e.what
             continue
-        if name == "cpu fp32":
+        if name == EXACT:
             equal = equal_outputs(parts, perceiver, pictures[: 4 if case == CASES[0] else 1])
+            refuse_unequal(equal)
         jobs[name] = Workload(perceiver, pictures, CROPS, score_min=0.0)
         where[name] = perceiver.summary
-    with Meter() as meter:
-        jobs[REFERENCE]()
-    times = interleave(jobs, rounds=rounds, warm_up=1)
+    meter = Meter()
+    timed: dict[str, Job] = {**jobs, REFERENCE: meter.metered(jobs[REFERENCE])}
+    times = interleave(timed, rounds=rounds, warm_up=1)
     rows: dict[str, dict[str, Any]] = {**table(times, REFERENCE)}
     meter.bound(rows, (REFERENCE, "torch bf16 autocast"))
     for name, row in rows.items():
-        job: Any = jobs[name]
-        row["instances"] = round(sum(job.found) / len(job.found), 1)
+        job = jobs[name]
+        row["instances"] = job.instances()
         if isinstance(job, Workload):
-            row["stages_ms"] = job.stages_ms(skip=1)
+            row["stages_ms"] = job.stages_ms()
             row["loss"] = dict(job.perceiver.bundle.variant(job.perceiver.precision).loss)
     return {
         "model": bundles.about(parts),
@@ -109,7 +116,7 @@ def measure(
         "rows": rows,
         "where": where,
         "refused": refused,
-        "baseline_operators": {"whose": meter.whose, "share": round(meter.share, 3)},
+        "baseline_operators": meter.about(),
     }
 
 
@@ -119,43 +126,43 @@ def main() -> int:
     parser.add_argument("--run", type=Path, help="folder of a multitask run")
     parser.add_argument("--bundle", type=Path, help="its export; made in --work if not given")
     parser.add_argument("--data", type=Path, help="holds ARMBench's folders")
-    args = parser.parse_args()
+    args = kit.parse(parser)
     kit.use_torch(args.threads, args.work)
-    given = "--run RUN --bundle B --data D " if args.run else ""
-    command = f"python bench/end_to_end.py {given}--rounds {args.rounds}"
-    results = kit.Results(args, command, reference=REFERENCE, crops=CROPS)
-    if CASES[0] in args.cases and args.run:
-        results.run(CASES[0], lambda: trained(args))
-    if CASES[1] in args.cases:
-        results.run(CASES[1], lambda: official(args))
-    for name, found in results.card["cases"].items():
+    totes = bundles.test_totes(args.data, 12) if args.data else []
+    results = kit.Results(args, reference=REFERENCE, crops=CROPS)
+    asked = [name for name in args.cases if name != CASES[0] or args.run]
+    for name in asked:
+        measured = partial(trained, args, totes) if name == CASES[0] else partial(official, args)
+        results.run(name, measured)
+    for name, found in results.measured():
         print(f"\n{name}: {found['model']}\nequal: {found['equal']}")
         kit.print_rows(
             found["rows"], ("p50_ms", "p95_ms", "cpu_ms", "ratio", "ratio_bound", "cpu_ratio")
         )
         for row, why in found["refused"].items():
             print(f"{row}: not run: {why}")
-    return 0
+    return int(any("rows" not in results.cases[name] for name in asked))
 
 
-def trained(args: argparse.Namespace) -> dict[str, Any]:
+def trained(args: argparse.Namespace, totes: list[bundles.Rgb]) -> dict[str, Any]:
     """The weights of a run."""
     from robollm.export.collect import collect
 
     parts = collect([args.run])
     bundle = args.bundle or bundles.write(parts, args.work / "trained", calibrated=True)
     hw = (3 * parts.tote.hw[0] // 2, 3 * parts.tote.hw[1] // 2)
-    pictures = bundles.test_totes(args.data, 12) if args.data else bundles.drawn(6, hw)
+    pictures = totes or bundles.drawn(6, hw)
     return measure(CASES[0], parts, bundle, pictures, args, args.rounds)
 
 
 def official(args: argparse.Namespace) -> dict[str, Any]:
     """BEiT-3 Base with random weights."""
-    parts = bundles.random_parts("base", tote=640, crop=224)
-    bundle = bundles.write(parts, args.work / "base-640", calibrated=True)
-    rounds = max(2, args.rounds // 6)
-    return measure(CASES[1], parts, bundle, bundles.drawn(2, (960, 960)), args, rounds)
+    size, tote, crop = OFFICIAL
+    parts = bundles.random_parts(size, tote=tote, crop=crop)
+    bundle = bundles.write(parts, args.work / f"{size}-{tote}", calibrated=True)
+    rounds, side = max(2, args.rounds // 6), 3 * tote // 2
+    return measure(CASES[1], parts, bundle, bundles.drawn(2, (side, side)), args, rounds)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(kit.told(main))

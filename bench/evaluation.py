@@ -178,7 +178,7 @@ def cases(args: argparse.Namespace) -> dict[str, Callable[[], dict[str, Any]]]:
     """Name -> measurement. The bag needs the folders' gallery, and is compared with them."""
     runs = {name: args.work / f"run-{name}" for name in CASES}
     common = ["--bundle", str(args.bundle), "--allow-untrained", "--draws", "100"]
-    gallery = args.work / "gallery"
+    gallery = args.work / f"gallery-{args.bundle.name}"
     made = args.work / f"bag-{args.picks}"
 
     def words(name: str) -> Words:
@@ -235,7 +235,7 @@ def main() -> int:
     parser.add_argument("--split", default="all", help="of the data")
     parser.add_argument("--bundle", type=Path, help="default: a small one with random weights")
     parser.add_argument("--picks", type=int, default=1000)
-    args = parser.parse_args()
+    args = kit.parse(parser)
     args.work = args.work / f"{args.picks}-{args.data.name if args.data else 'drawn'}"
     args.work.mkdir(parents=True, exist_ok=True)
     drawn = args.data is None
@@ -244,16 +244,15 @@ def main() -> int:
         args.bundle = bundles.write(bundles.random_parts("small", tote=384, crop=128),
                                     args.work / "small")  # fmt: skip
     results = kit.Results(
-        args, "python bench/evaluation.py", bundle=args.bundle.name, drawn=drawn, split=args.split,
-        picks=args.picks,
-    )  # fmt: skip
+        args, bundle=args.bundle.name, drawn=drawn, split=args.split, picks=args.picks
+    )
     for name, measure in cases(args).items():
         results.run(name, measure)
     columns = ("picks", "differs", "pictures_per_second", "steady_pictures_per_second",
                "cores_busy", "seconds")  # fmt: skip
-    kit.print_rows(results.card["cases"], columns)
+    kit.print_rows(results.cases, columns)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(kit.told(main))

@@ -317,28 +317,27 @@ def main() -> int:
     parser.add_argument("--peer-graphs-up-to", type=int, default=200_000, metavar="VECTORS")
     parser.add_argument("--keep", action="store_true", help="keep what the cases leave on the disk")
     parser.add_argument("--picture", type=Path, default=kit.ROOT / "docs" / "gallery.png")
-    args = parser.parse_args()
+    args = kit.parse(parser)
     if args.small:
         args.cases = [c for c in args.cases if c in SMALL] or list(SMALL)
     sys.path.append(str(args.work / "peers"))
-    command = f"python bench/gallery.py --rounds {args.rounds}"
     versions = kit.machine(("faiss-cpu", "usearch", "hnswlib", "numpy"))["packages"]
     about = {"reference": REFERENCE, "packages": versions}
-    results = kit.Results(args, command, **about)
+    results = kit.Results(args, **about)
     for name in args.cases:
         products, each = {**CASES, **SMALL}[name]
         folder = args.work / name.replace(" ", "_").replace(",", "")
         case = Case(products, each, folder, args.threads)
-        if name not in results.card["cases"]:
+        if results.wants(name):
             shutil.rmtree(folder, ignore_errors=True)
         results.run(name, lambda c=case: Run(c, args).measure())
         if not args.keep:
             shutil.rmtree(folder, ignore_errors=True)
-    for name, found in results.card["cases"].items():
+    for name, found in results.cases.items():
         show(name, found)
-    kit.draw(args.picture, plot(results.card, list(ENGINES)), size=(9, 4.2))
+    kit.draw(args.picture, plot(results.cases, list(ENGINES)), size=(9, 4.2))
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(kit.told(main))

@@ -161,17 +161,17 @@ def main() -> int:
     parser = kit.options(__doc__ or "", "gallery_build", CASES, rounds=3)
     parser.add_argument("--bundle", type=Path, help="default: BEiT-3 Base with random weights")
     parser.add_argument("--images", type=int, default=900, help="pictures of a build")
-    args = parser.parse_args()
+    args = kit.parse(parser)
     if args.bundle is None:
         parts = bundles.random_parts("base", tote=640, crop=224)
         args.bundle = bundles.write(parts, args.work / "base-640-224")
-    results = kit.Results(args, "python bench/gallery_build.py", bundle=args.bundle.name,
-                          picture=list(HW), rounds=args.rounds)  # fmt: skip
+    results = kit.Results(args, bundle=args.bundle.name, picture=list(HW), rounds=args.rounds)
     results.run("build", lambda: measure(args))
-    rows = results.card["cases"]["build"]["rows"]
-    kit.print_rows(rows, ("images_per_second", "steady_images_per_second", "seconds"))
+    for _, found in results.measured():
+        columns = ("images_per_second", "steady_images_per_second", "seconds")
+        kit.print_rows(found["rows"], columns)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(kit.told(main))

@@ -7,17 +7,17 @@ from typing import Any
 import kit
 
 
-def plot(card: dict[str, Any], names: list[str]) -> Any:
+def plot(cases: dict[str, Any], names: list[str]) -> Any:
     """Cost of a query as the gallery grows."""
 
     def paint(plt: Any) -> None:
-        cases = [c for c in card["cases"].values() if c.get("references_each") == 1]
+        shown = [c for c in cases.values() if c.get("references_each") == 1]
         axes = plt.gcf().subplots(1, 2, sharey=True)
         for ax, task in zip(axes, ("whole", "container of 50"), strict=True):
             for at, name in enumerate(names):
                 points = [
                     (c["products"], c["tasks"][task][name]["p50_ms"])
-                    for c in cases
+                    for c in shown
                     if name in c["tasks"].get(task, {})
                 ]
                 if points:

@@ -16,12 +16,13 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from kit import ROOT, Results, options
+from kit import ROOT, Results, options, parse, told
 from numpy.typing import NDArray
 
 from robollm.core.frame import Frame
@@ -126,21 +127,20 @@ def measure(data: Data, case: str) -> dict[str, Any]:
     }
 
 
-def main() -> None:
+def main() -> int:
     """Measure every case."""
     parser = options(__doc__ or "", "identification_scores", CASES, rounds=1)
     parser.add_argument("--bundle", type=Path, required=True)
     parser.add_argument("--data", type=Path, required=True, help="ARMBench's identification data")
     parser.add_argument("--split", default="test", choices=("val", "test"))
     parser.add_argument("--crop", default="image", choices=CROPS, help="as the bundle was trained")
-    args = parser.parse_args()
+    args = parse(parser)
     config = RuntimeConfig(bundle=str(args.bundle), threads=args.threads)
     perceiver = Perceiver(config)
     data = Data(perceiver, find_root(args.data), args.split, args.crop)
     sizes = [len(p.manifest) for p in data.picks]
     results = Results(
         args,
-        f"python bench/identification_scores.py --bundle BUNDLE --data DATA --crop {args.crop}",
         bundle=perceiver.bundle.title,
         precision=perceiver.precision,
         data={
@@ -156,10 +156,11 @@ def main() -> None:
         },
     )
     for case in args.cases:
-        results.run(case, lambda case=case: measure(data, case))  # type: ignore[misc]
+        results.run(case, partial(measure, data, case))
     print(f"written: {args.out.relative_to(ROOT) if args.out.is_relative_to(ROOT) else args.out}",
           file=sys.stderr)  # fmt: skip
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(told(main))

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ def instances(args: argparse.Namespace) -> dict[str, Any]:
     for way in dict.fromkeys(w for w, _ in jobs):
         ms = {n: times[f"{way}: {n}"].row()["p50_ms"] for n in COUNTS}
         each, fixed = np.polyfit(list(ms), list(ms.values()), 1)
-        shown = {str(n): jobs[way, n].found[-1] for n in COUNTS}
+        shown = {str(n): jobs[way, n].found[args.rounds - 1] for n in COUNTS}
         rows[way] = {"p50_ms": {str(n): v for n, v in ms.items()}, "ms_each": round(float(each), 2),
                      "ms_fixed": round(float(fixed), 1), "masks": shown}  # fmt: skip
     return {"canvas": CANVAS, "rows": rows, "refused": refused}
@@ -137,21 +138,21 @@ def main() -> int:
     parser = kit.options(__doc__, "instances", cases, rounds=8)
     parser.add_argument("--crop", type=int, default=96, help="side of a crop, px")
     parser.add_argument("--plot", type=Path, default=kit.ROOT / "docs" / "instances.png")
-    args = parser.parse_args()
+    args = kit.parse(parser)
     kit.use_torch(args.threads, args.work)
     about = bundles.about(bundles.random_parts("small", tote=CANVAS, crop=args.crop))
-    command = f"python bench/instances.py --rounds {args.rounds}"
-    results = kit.Results(args, command, model=about, pictures="drawn")
+    results = kit.Results(args, model=about, pictures="drawn")
     for name in args.cases:
-        results.run(name, lambda n=name: cases[n](args))
-    for name, found in results.card["cases"].items():
+        results.run(name, partial(cases[name], args))
+    shown = dict(results.measured())
+    for name, found in shown.items():
         print(f"\n{name}")
         columns = ("p50_ms", "ms_each", "ms_fixed", "p95_ms", "ratio")
         kit.print_rows(found["rows"], columns)
-    if {"instances", "canvas"} <= set(results.card["cases"]):
-        plot(results.card["cases"], args.plot)
+    if {"instances", "canvas"} <= shown.keys():
+        plot(shown, args.plot)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(kit.told(main))

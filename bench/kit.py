@@ -5,21 +5,30 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from robollm.core.errors import RobollmError
+from robollm.data.armbench_files import read_object, write_json
 from robollm.runtime.measure import conditions, machine
+
+__all__ = ["ROOT", "WORK", "Results", "command", "conditions", "draw", "machine", "options",
+           "parse", "print_rows", "told", "use_torch"]  # fmt: skip
 
 ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / ".cache" / "bench"
+ASIDE = ("command", "out", "work", "resume", "plot", "picture")
+"""Options that don't change what is measured."""
+PLACEHOLDERS = {"bundle": "B", "data": "D"}
+"""Of paths that are not the option's own name, as the README has them."""
 
 
 def options(text: str, name: str, cases: Iterable[str], *, rounds: int) -> argparse.ArgumentParser:
     """The options that every benchmark has; `text` is its docstring."""
-    parser = argparse.ArgumentParser(description=text.splitlines()[0])
+    parser = argparse.ArgumentParser(prog=f"{name}.py", description=text.splitlines()[0])
     known = list(cases)
     parser.add_argument("--cases", nargs="+", choices=known, default=known, metavar="CASE",
                         help=f"some of: {', '.join(known)}")  # fmt: skip
@@ -31,23 +40,76 @@ def options(text: str, name: str, cases: Iterable[str], *, rounds: int) -> argpa
     return parser
 
 
-class Results:
-    """The results file; written after every case, so that an interrupted run loses one."""
+def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Read the command line; `command` of what is returned is what `Results` says of it."""
+    args = parser.parse_args()
+    args.command = command(parser, args)
+    return args
 
-    def __init__(self, args: argparse.Namespace, command: str, **about: Any) -> None:
+
+def command(parser: argparse.ArgumentParser, args: argparse.Namespace) -> str:
+    """The command that gives these results again: every option that isn't at its default.
+
+    Those of `ASIDE` are left out; a path that is read is a placeholder, such as RUN.
+    """
+    words = ["python", f"bench/{parser.prog}"]
+    for name, value in vars(args).items():
+        if name in ASIDE or value == parser.get_default(name):
+            continue
+        words.append(f"--{name.replace('_', '-')}")
+        if isinstance(value, Path):
+            words.append(PLACEHOLDERS.get(name, name.upper()))
+        elif value is not True:
+            many = value if isinstance(value, list) else [value]
+            words += [shlex.quote(str(one)) for one in many]
+    return " ".join(words)
+
+
+def told(main: Callable[[], int]) -> int:
+    """Run a benchmark; a deliberate error becomes two plain lines and exit code 2."""
+    try:
+        return main()
+    except RobollmError as e:
+        print(f"error: {e}", file=sys.stderr)
+        return 2
+
+
+class Results:
+    """The results file; written after every case, so that an interrupted run loses one.
+
+    Cases that this run isn't asked for stay as they are. Every case has its own `run`: the command,
+    the machine with its commit, the threads and `about`; at the top of the file those of the run
+    that wrote it last.
+
+    Args:
+        args: from `parse`.
+        about: what else a reader wants to know of all cases of this run.
+
+    Attributes:
+        cases: all that the file has.
+
+    Raises:
+        ConfigError: there is something else where the file should be.
+    """
+
+    def __init__(self, args: argparse.Namespace, **about: Any) -> None:
         self._path: Path = args.out
-        old = json.loads(self._path.read_text()) if args.resume and self._path.is_file() else {}
-        self.card: dict[str, Any] = {
-            "command": command,
+        self._resume: bool = args.resume
+        self._run: dict[str, Any] = {
+            "command": args.command,
             "machine": machine(),
             **about,
             "threads": args.threads,
-            "cases": old.get("cases", {}),
         }
+        self.cases = _with_runs(read_object(self._path)) if self._path.exists() else {}
+
+    def wants(self, name: str) -> bool:
+        """Is the case to be measured, or kept?"""
+        return not (self._resume and name in self.cases)
 
     def run(self, name: str, measure: Callable[[], dict[str, Any]], **more: Any) -> None:
-        """Measure one case unless it is there already; a refusal is a result, too."""
-        if name in self.card["cases"]:
+        """Measure one case, unless it is there already and is to be kept; a refusal is a result."""
+        if not self.wants(name):
             return
         print(f"-- {name}", file=sys.stderr, flush=True)
         with conditions((), **more) as load:
@@ -56,14 +118,24 @@ class Results:
             except RobollmError as e:
                 found = {"refused": e.what}
         kept = ("load_before", "load_after", "seconds", "others_cores", *more)
-        self.card["cases"][name] = {**found, "conditions": {k: load[k] for k in kept}}
-        print(json.dumps(self.card["cases"][name]), file=sys.stderr, flush=True)
-        self.save()
+        found["conditions"] = {k: load[k] for k in kept}
+        print(json.dumps(found), file=sys.stderr, flush=True)
+        self.cases[name] = {**found, "run": self._run}
+        write_json(self._path, {**self._run, "cases": self.cases}, indent=1)
 
-    def save(self) -> None:
-        """Write what there is."""
-        self._path.parent.mkdir(exist_ok=True)
-        self._path.write_text(json.dumps(self.card, indent=1) + "\n")
+    def measured(self, rows: str = "rows") -> Iterator[tuple[str, dict[str, Any]]]:
+        """Every case that has such rows; of the others it is printed why not."""
+        for name, found in self.cases.items():
+            if rows in found:
+                yield name, found
+            else:
+                print(f"\n{name}: not measured: {found.get('refused', 'no ' + rows)}")
+
+
+def _with_runs(card: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The cases of a file. Before each had a `run`, the file's own was that of all of them."""
+    whole = {k: v for k, v in card.items() if k != "cases"}
+    return {name: {"run": whole, **found} for name, found in card.get("cases", {}).items()}
 
 
 def use_torch(threads: int, work: Path) -> Any:

@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -197,7 +198,7 @@ def main() -> int:
     parser = kit.options(__doc__ or "", "official_sizes", cases(), rounds=2)
     parser.add_argument("--step", help="run this step of one case here and print it")
     parser.add_argument("--folder", type=Path, help="where the steps of a case meet")
-    args = parser.parse_args()
+    args = kit.parse(parser)
     if args.step:
         case = args.cases[0]
         if args.step == "torch":
@@ -209,12 +210,11 @@ def main() -> int:
         print(json.dumps(found))
         return 0
     args.work.mkdir(parents=True, exist_ok=True)
-    results = kit.Results(args, "python bench/official_sizes.py", weights="random, seed 0")
+    results = kit.Results(args, weights="random, seed 0")
     for case in args.cases:
-        results.run(case, lambda case=case: measure(case, args))  # type: ignore[misc]
-    results.save()
+        results.run(case, partial(measure, case, args))
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(kit.told(main))

@@ -13,7 +13,8 @@ accuracy. A 640 x 640 px picture to instances with full-size masks, in turns:
 
 MMDetection's RoIAlign and NMS are those of the mmcv that is installed, and `operators` says which:
 with mmcv-lite they are ours in torch, slower than compiled ones. `share` is their part of a run of
-the reference, and ratio_bound what a ratio would be if they took the reference no time at all.
+the reference, the median over its timed runs, and ratio_bound what a ratio would be if they took
+the reference no time at all.
 """
 
 from __future__ import annotations
@@ -22,17 +23,16 @@ import argparse
 import importlib.util
 import os
 import sys
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import bundles
 import kit
-import numpy as np
 from operators import Meter
 
 from robollm.core.errors import RobollmError
 from robollm.core.settings import RuntimeConfig
-from robollm.runtime.measure import interleave, table
+from robollm.runtime.measure import Job, fixed, interleave, table
 from robollm.runtime.perceiver import Perceiver
 from robollm.runtime.workload import Workload
 
@@ -50,7 +50,6 @@ OURS: dict[str, tuple[str, dict[str, Any]]] = {
     "ours, small, cpu int8": ("small", {"precision": "int8"}),
     "ours, small, openvino bf16": ("small", {"provider": "openvino", "precision": "bf16"}),
 }
-Job = Callable[[], object]
 
 
 def mask_rcnn() -> Any:
@@ -163,7 +162,7 @@ def mmdet_jobs(rgb: Any, args: argparse.Namespace, torch: Any) -> dict[str, Job]
                 (found,) = model.test_step(batch)
             return len(found.pred_instances.masks)
 
-        return run
+        return fixed(run)
 
     plain = mask_rcnn()
     jobs = {REFERENCE: runner(plain, False), "Mask R-CNN R50, torch bf16": runner(plain, True)}
@@ -214,7 +213,7 @@ def yolo_jobs(rgb: Any) -> dict[str, Job]:
         how = {"imgsz": SIDE, "max_det": 100, "verbose": False, "device": "cpu"}
         scores = model.predict(rgb, conf=0.0, **how)[0].boxes.conf
         least = float(scores.min())
-        return lambda: model.predict(rgb, conf=least, retina_masks=True, **how)
+        return fixed(lambda: model.predict(rgb, conf=least, retina_masks=True, **how))
 
     names = {f"YOLO11{size}-seg, torch fp32": f"yolo11{size}-seg.yaml" for size in ("s", "x")}
     return {name: job(YOLO(file, verbose=False)) for name, file in names.items()}
@@ -229,7 +228,7 @@ def rfdetr_jobs(rgb: Any) -> dict[str, Job]:
         size = {"resolution": side, "positional_encoding_size": side // 12} if side else {}
         model = RFDETRSegSmall(pretrain_weights=None, **size)
         name = f"RF-DETR-Seg small at {model.model_config.resolution} px, torch fp32"
-        jobs[name] = lambda m=model: m.predict(rgb, threshold=0.0)
+        jobs[name] = fixed(partial(model.predict, rgb, threshold=0.0))
     return jobs
 
 
@@ -238,7 +237,7 @@ def our_jobs(rgb: Any, args: argparse.Namespace) -> tuple[dict[str, Job], dict[s
     jobs: dict[str, Job] = {}
     refused = {}
     folders = {}
-    for size in ("base", "small"):
+    for size in dict.fromkeys(size for size, _ in OURS.values()):
         parts = bundles.random_parts(size, tote=SIDE, crop=224)
         folders[size] = str(bundles.write(parts, args.work / f"{size}-{SIDE}"))
     for name, (size, wanted) in OURS.items():
@@ -267,24 +266,22 @@ def measure(args: argparse.Namespace, torch: Any) -> dict[str, Any]:
         try:
             found = more(rgb)
             for job in found.values():
-                job()
+                job(0)
         except Exception as e:  # somebody else's package: whatever it raises is the answer
             refused[package] = f"{type(e).__name__}: {str(e).splitlines()[0][:200]}"
         else:
             jobs |= found
     torch.set_num_threads(args.threads)  # a package may have changed it
     jobs |= ours
-    with Meter() as meter:
-        operators["mmcv"] = meter.whose
-        jobs[REFERENCE]()
-    rows: dict[str, dict[str, Any]] = {
-        **table(interleave(jobs, rounds=args.rounds, warm_up=1), REFERENCE)
-    }
+    meter = Meter()
+    jobs[REFERENCE] = meter.metered(jobs[REFERENCE])
+    times = interleave(jobs, rounds=args.rounds, warm_up=1)
+    rows: dict[str, dict[str, Any]] = {**table(times, REFERENCE)}
     meter.bound(rows, [name for name in rows if name.startswith("Mask R-CNN")])
     for name, job in ours.items():
         if isinstance(job, Workload):
-            rows[name]["instances"] = float(np.median(job.found))
-    operators["share"] = round(meter.share, 3)
+            rows[name]["instances"] = job.instances()
+    operators["mmcv"] = meter.about()
     return {"picture": f"{SIDE}x{SIDE}", "operators": operators, "rows": rows, "refused": refused}
 
 
@@ -292,20 +289,18 @@ def main() -> int:
     """Measure and write."""
     parser = kit.options(__doc__, "peers", ("segmentation",), rounds=5)
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
-    args = parser.parse_args()
+    args = kit.parse(parser)
     os.environ |= {"YOLO_OFFLINE": "1", "HF_HUB_OFFLINE": "1"}  # no weights are fetched
     torch = kit.use_torch(args.threads, args.work)
-    command = f"python bench/peers.py --rounds {args.rounds}"
     packages = ("ultralytics", "rfdetr", "mmdet", "torchvision")
     versions = kit.machine(packages)["packages"]
-    results = kit.Results(args, command, reference=REFERENCE, packages=versions)
+    results = kit.Results(args, reference=REFERENCE, packages=versions)
     results.run("segmentation", lambda: measure(args, torch))
-    found = results.card["cases"]["segmentation"]
-    if "rows" in found:
+    for _, found in results.measured():
         kit.print_rows(found["rows"], ("p50_ms", "p95_ms", "cpu_ms", "ratio", "ratio_bound"))
-    print(found.get("refused", ""))
+        print(found["refused"])
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(kit.told(main))

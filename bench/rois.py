@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -171,26 +172,25 @@ def main() -> int:
     parser.add_argument("--provider", default="cpu")
     parser.add_argument("--precision", default="fp32")
     parser.add_argument("--plot", type=Path, default=kit.ROOT / "docs" / "rois.png")
-    args = parser.parse_args()
+    args = kit.parse(parser)
     kit.use_torch(args.threads, args.work)
     from robollm.export.collect import collect
 
     parts = collect([args.run])
     args.bundle = args.bundle or bundles.write(parts, args.work / "trained")
-    command = f"python bench/rois.py --run RUN --bundle B --data D --rounds {args.rounds}"
     place = f"{args.provider} {args.precision}"
-    results = kit.Results(args, command, place=place, model=bundles.about(parts))
+    results = kit.Results(args, place=place, model=bundles.about(parts))
     for name in args.cases:
-        results.run(name, lambda n=name: cases[n](args, parts))
-    for name, found in results.card["cases"].items():
-        if "rows" in found:
-            print(f"\n{name}")
-            columns = ("p50_ms", "p95_ms", "ratio", "mask_mAP50", "recall@1_container")
-            kit.print_rows(found["rows"], columns)
-    if "rows" in results.card["cases"].get("proposals", {}):
-        plot(results.card["cases"]["proposals"]["rows"], args.plot)
+        results.run(name, partial(cases[name], args, parts))
+    shown = dict(results.measured())
+    for name, found in shown.items():
+        print(f"\n{name}")
+        columns = ("p50_ms", "p95_ms", "ratio", "mask_mAP50", "recall@1_container")
+        kit.print_rows(found["rows"], columns)
+    if "proposals" in shown:
+        plot(shown["proposals"]["rows"], args.plot)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(kit.told(main))

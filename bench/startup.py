@@ -15,6 +15,7 @@ import argparse
 import importlib.util
 import statistics
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,8 @@ from robollm.runtime.probe import start
 
 PLACES = (("cpu", "fp32"), ("cpu", "int8"), ("openvino", "bf16"))
 RUNTIMES = ("onnxruntime", "openvino", "cv2", "faiss")
-CASES = ("small", "base")
+SIZES = {"small": (384, 96), "base": (640, 224)}
+"""Case -> side of canvas and crops, px."""
 
 
 def runtimes() -> list[Path]:
@@ -77,29 +79,27 @@ def measure(bundle: Path, args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def made(case: str, args: argparse.Namespace) -> Path:
-    """A bundle with random weights."""
+def measure_made(case: str, args: argparse.Namespace) -> dict[str, Any]:
+    """The same of a bundle with random weights."""
     import bundles
 
-    sizes = {"small": (384, 96), "base": (640, 224)}
-    tote, crop = sizes[case]
+    tote, crop = SIZES[case]
     parts = bundles.random_parts(case, tote=tote, crop=crop)
-    return bundles.write(parts, args.work / f"{case}-{tote}")
+    return measure(bundles.write(parts, args.work / f"{case}-{tote}"), args)
 
 
 def main() -> int:
     """Measure and write."""
-    parser = kit.options(__doc__, "startup", CASES, rounds=3)
+    parser = kit.options(__doc__, "startup", SIZES, rounds=3)
     parser.add_argument("--bundle", type=Path, help="instead of bundles with random weights")
-    args = parser.parse_args()
-    command = f"python bench/startup.py --rounds {args.rounds}"
-    results = kit.Results(args, command)
+    args = kit.parse(parser)
+    results = kit.Results(args)
     if args.bundle:
         results.run("given", lambda: measure(args.bundle, args))
     else:
         for case in args.cases:
-            results.run(case, lambda c=case: measure(made(c, args), args))
-    for name, found in results.card["cases"].items():
+            results.run(case, partial(measure_made, case, args))
+    for name, found in results.measured():
         print(f"\n{name}: {found['bundle_mib']} MiB of files")
         columns = ("imports_s", "loaded_s", "masks_s", "verdict_s", "next_ms", "rss_mib")
         kit.print_rows(found["rows"], columns)
@@ -109,4 +109,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(kit.told(main))
