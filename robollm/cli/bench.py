@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,9 @@ _SYNTHETIC = "drawn, seeded (no --images)"
               help="Threads of one model run; 0: one per core.")  # fmt: skip
 @click.option("--proposals", type=click.IntRange(0, 10_000), default=0, show_default=True,
               help="Boxes that go to the RoI heads; 0: the bundle's.")  # fmt: skip
+@click.option("--engine-cache", default="",
+              help="Folder for engines that TensorRT builds, which takes minutes; empty: build each"
+              " time.")  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path), help="Write the JSON to this file.")
 @click.option("--json", "as_json", is_flag=True, help="JSON on stdout instead of tables.")
 def command(**options: Any) -> None:
@@ -43,6 +47,8 @@ def command(**options: Any) -> None:
     from robollm.runtime.bundle import load_bundle
     from robollm.runtime.measure import conditions
 
+    if options["out"]:
+        _check_out(options["out"])
     bundle = load_bundle(options["bundle"], allow_untrained=True)
     pictures, about = _pictures(options["images"], bundle.tote.hw)
     places = _places(options, tuple(bundle.variants))
@@ -64,12 +70,49 @@ def command(**options: Any) -> None:
         "refused": refused,
         "loss": {p: dict(v.loss) for p, v in bundle.variants.items()},
     }
-    if options["out"]:
-        options["out"].write_text(json.dumps(card, indent=1) + "\n")
     if options["as_json"]:
         click.echo(json.dumps(card))
     else:
         _print(card)
+    if options["out"]:
+        _write(options["out"], card)
+
+
+def _check_out(out: Path) -> None:
+    """Refuse a file that can't be written, before anything is measured.
+
+    Raises:
+        ConfigError: its folder is missing or not ours to write to, or it is a folder itself.
+    """
+    from robollm.core.errors import ConfigError
+
+    if out.is_dir():
+        raise ConfigError(f"--out {out} is a folder, want a file", fix=f"--out {out}/bench.json")
+    folder = out.parent
+    if not folder.is_dir():
+        raise ConfigError(f"--out {out}: there is no folder {folder}", fix=f"mkdir -p {folder}")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ConfigError(
+            f"--out {out}: {folder} may not be written to", fix="give a folder of your own"
+        )
+
+
+def _write(out: Path, card: dict[str, Any]) -> None:
+    """Write the file in one step.
+
+    Raises:
+        ConfigError: it can't be written.
+    """
+    from robollm.core.errors import ConfigError
+    from robollm.data.armbench_files import write_json
+
+    try:
+        write_json(out, card, indent=1)
+    except OSError as e:
+        raise ConfigError(
+            f"--out {out} can't be written: {e.strerror or e}",
+            fix="what was measured is on stdout, and with --json all of it",
+        ) from e
 
 
 def _words(text: str, known: Sequence[str], option: str) -> list[str]:
@@ -132,7 +175,7 @@ def _measure(
     from robollm.runtime.probe import start
     from robollm.runtime.workload import Workload
 
-    shared = {k: options[k] for k in ("threads", "proposals")}
+    shared = {k: options[k] for k in ("threads", "proposals", "engine_cache")}
     shared |= {"bundle": str(options["bundle"]), "allow_untrained": True}
     jobs: dict[str, Workload] = {}
     began: dict[str, dict[str, float]] = {}

@@ -82,6 +82,43 @@ def test_the_json_has_machine_settings_and_stages(
     assert [c.proposals for c in started] == [7]
 
 
+def test_where_the_json_can_not_go_is_said_before_anything_is_measured(
+    robollm: Call, sketch_bundle: Path, tmp_path: Path, started: list[RuntimeConfig]
+) -> None:
+    done = bench(robollm, sketch_bundle, "--out", tmp_path / "no" / "such" / "x.json")
+    assert done.code == 2
+    assert f"there is no folder {tmp_path / 'no' / 'such'}" in done.err
+    assert f"fix: mkdir -p {tmp_path / 'no' / 'such'}" in done.err
+    done = bench(robollm, sketch_bundle, "--out", tmp_path)
+    assert done.code == 2
+    assert "is a folder, want a file" in done.err
+    assert (started, list(tmp_path.iterdir())) == ([], [])
+
+
+def test_a_disk_that_is_full_at_the_end_leaves_the_old_file_and_the_table(
+    robollm: Call, sketch_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "found.json"
+    out.write_text("old")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    done = bench(robollm, sketch_bundle, "--out", out)
+    assert done.code == 2
+    assert "can't be written: No space left on device" in done.err
+    assert "cpu/fp32" in done.out
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("found.json", "old")]
+
+
+def test_engines_are_kept_where_it_is_said(
+    robollm: Call, sketch_bundle: Path, tmp_path: Path, started: list[RuntimeConfig]
+) -> None:
+    assert bench(robollm, sketch_bundle, "--engine-cache", tmp_path).code == 0
+    assert [c.engine_cache for c in started] == [str(tmp_path)]
+
+
 def test_pictures_of_a_folder_are_taken(robollm: Call, sketch_bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     rng = np.random.default_rng(0)
