@@ -7,7 +7,6 @@ MAKEFLAGS += --no-print-directory
 # With ROS 2 sourced, its own python; else the one that requirements/dev.txt was made for.
 PYTHON ?= $(shell [ -n "$${ROS_DISTRO:-}" ] && echo python3 || command -v python3.11 || echo python3)
 ENV := . tools/env.sh
-CHECKED := robollm test tools launch setup.py
 
 .PHONY: help setup train-setup demo test gate gate-accept lint types imports check docs-gen bench lock clean distclean
 
@@ -35,8 +34,8 @@ gate-accept: setup ## make what it does now the gate's baseline (GATE_ARGS=--new
 lint: setup ## ruff, formatting and spelling
 	@$(ENV); ruff check && ruff format --check && codespell
 
-types: train-setup ## mypy --strict over robollm
-	@$(ENV); mypy --strict robollm
+types: train-setup ## mypy --strict over robollm and bench
+	@$(ENV); mypy --strict robollm bench
 
 imports: train-setup ## which room may import which (import-linter)
 	@$(ENV); lint-imports
@@ -56,7 +55,7 @@ lock: train-setup ## pin in requirements/ what .venv holds now
 clean: ## remove what builds and tools leave behind
 	@rm -rf build install log demo_out *.egg-info .hypothesis .import_linter_cache .mypy_cache \
 	  .pytest_cache .ruff_cache .cache/ros_log
-	@find robollm test tools launch -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+	@find robollm bench test tools launch -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
 distclean: clean ## remove .venv and .cache too
 	@rm -rf .venv .cache

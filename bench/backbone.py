@@ -111,8 +111,7 @@ def encoder(case: Case, torch: Any) -> Any:
     from robollm.train.beit3.encoder import Beit3Encoder
 
     torch.manual_seed(0)
-    changes = {"window": case.window, "global_blocks": case.global_blocks}
-    return Beit3Encoder(case.variant, **changes).eval()
+    return Beit3Encoder(case.variant, window=case.window, global_blocks=case.global_blocks).eval()
 
 
 def write_models(case: Case, model: Any, work: Path) -> dict[str, Path]:
@@ -196,7 +195,7 @@ def measure(case: Case, args: Any, torch: Any) -> dict[str, Any]:
         except RobollmError as e:
             refused[name] = e.what
             continue
-        runs[name] = lambda s=session: s.run({"image": image})
+        runs[name] = partial(session.run, {"image": image})
     far = {name: one_minus_cos(run(), runs[REFERENCE]()) for name, run in runs.items()}
     rounds = max(2, round(args.rounds * case.share))
     jobs = {**runs, **products(torch, args.work, args.threads)}
@@ -230,7 +229,8 @@ def one_minus_cos(got: Any, want: Any) -> float:
     def tokens(pair: Any) -> NDArray[np.float64]:
         grid, cls = (np.asarray(v.float() if hasattr(v, "float") else v) for v in pair)
         flat = grid.reshape(*grid.shape[:2], -1).transpose(0, 2, 1)
-        return np.concatenate([cls[:, None], flat], 1).astype(np.float64)
+        found: NDArray[np.float64] = np.concatenate([cls[:, None], flat], 1).astype(np.float64)
+        return found
 
     a, b = tokens(got), tokens(want)
     cos = (a * b).sum(-1) / (np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1))

@@ -120,7 +120,7 @@ def drawn(count: int, hw: tuple[int, int], seed: int = 0) -> list[Rgb]:
 
 def normalised(rgb: Rgb) -> NDArray[np.float32]:
     """A picture as the encoder takes it: (1, 3, H, W)."""
-    return pictures.to_input([rgb.astype(np.float32) / 255])
+    return pictures.to_input([np.divide(rgb, 255, dtype=np.float32)])
 
 
 def test_totes(data: Path, count: int) -> list[Rgb]:

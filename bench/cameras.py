@@ -41,6 +41,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from robollm.core.frame import Frame
 from robollm.core.settings import RuntimeConfig
@@ -69,7 +70,7 @@ class Camera:
         due: pictures that came.
     """
 
-    images: list[np.ndarray]
+    images: list[NDArray[np.uint8]]
     latency_ms: list[float] = field(default_factory=list)
     due: int = 0
 
@@ -121,7 +122,7 @@ class Cell:
         }
 
 
-def draw(rng: np.random.Generator, kind: str) -> list[np.ndarray]:
+def draw(rng: np.random.Generator, kind: str) -> list[NDArray[np.uint8]]:
     """Four pictures of a camera."""
     return [(255 * pictures.tote(rng, HW[kind])).astype(np.uint8) for _ in range(4)]
 
@@ -133,7 +134,7 @@ def work(perceiver: Perceiver, kind: str) -> Job:
     return lambda frame: perceiver.inspect([Region(frame)])
 
 
-def service_s(job: Job, images: list[np.ndarray]) -> float:
+def service_s(job: Job, images: list[NDArray[np.uint8]]) -> float:
     """What one picture takes when nobody else is there, s: the median of 9."""
     times = []
     for i in range(11):

@@ -32,6 +32,7 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -304,6 +305,11 @@ def share(found: Any, wanted: Any) -> float:
     return round(float(np.mean(np.asarray(found) == np.asarray(wanted))), 4)
 
 
+def measure(case: Case, args: argparse.Namespace) -> dict[str, Any]:
+    """One case; its vectors live no longer."""
+    return Run(case, args).measure()
+
+
 def main() -> int:
     """Measure, write, draw."""
     parser = kit.options(__doc__, "gallery", [*CASES, *SMALL], rounds=5)
@@ -330,7 +336,7 @@ def main() -> int:
         case = Case(products, each, folder, args.threads)
         if results.wants(name):
             shutil.rmtree(folder, ignore_errors=True)
-        results.run(name, lambda c=case: Run(c, args).measure())
+        results.run(name, partial(measure, case, args))
         if not args.keep:
             shutil.rmtree(folder, ignore_errors=True)
     for name, found in results.cases.items():

@@ -123,9 +123,9 @@ def measure(
 def runs_here(bundle: Path, provider: str, precision: str) -> str:
     """What it runs on, or why it doesn't run here."""
     name = {"int8": "backbone.int8.onnx"}.get(precision, "backbone.onnx")
-    io = {"inputs": ("image",), "outputs": ("map", "cls")}
     try:
-        return Session(bundle / name, Place(provider, precision, 1), **io).where
+        place = Place(provider, precision, 1)
+        return Session(bundle / name, place, inputs=("image",), outputs=("map", "cls")).where
     except ModelFileError as e:
         return f"not measured: {e.what}"
 

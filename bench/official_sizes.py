@@ -29,6 +29,7 @@ from typing import Any
 
 import kit
 import numpy as np
+from numpy.typing import NDArray
 
 GLOBAL_BLOCKS = {"base": (2, 5, 8, 11), "large": (5, 11, 17, 23)}
 PICTURES = {
@@ -58,7 +59,7 @@ def peak_mib() -> float:
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
 
 
-def picture_of(picture: str) -> np.ndarray:
+def picture_of(picture: str) -> NDArray[np.float32]:
     """Noise, normalised as the encoder wants it."""
     return np.random.default_rng(0).uniform(-1, 1, PICTURES[picture]).astype(np.float32)
 

@@ -32,6 +32,7 @@ import numpy as np
 import rclpy
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray
+from numpy.typing import NDArray
 from rclpy.executors import SingleThreadedExecutor
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
@@ -104,13 +105,16 @@ def percentiles(values: list[float]) -> dict[str, float]:
     return {"p50": round(float(p50), 2), "p95": round(float(p95), 2), "n": len(values)}
 
 
-def picture(hw: tuple[int, int]) -> np.ndarray:
+def picture(hw: tuple[int, int]) -> NDArray[np.uint8]:
     """A textured RGB picture."""
     small = np.random.default_rng(0).integers(0, 255, (27, 48, 3), np.uint8)
-    return cv2.resize(small, (hw[1], hw[0]), interpolation=cv2.INTER_CUBIC)
+    large: NDArray[np.uint8] = np.asarray(
+        cv2.resize(small, (hw[1], hw[0]), interpolation=cv2.INTER_CUBIC), np.uint8
+    )
+    return large
 
 
-def direct_ms(perceiver: Perceiver, rgb: np.ndarray) -> float:
+def direct_ms(perceiver: Perceiver, rgb: NDArray[np.uint8]) -> float:
     """The node's work without ROS."""
     start = time.perf_counter()
     stamp = time.monotonic_ns()  # a new one each time, or the second answer comes from memory

@@ -195,7 +195,8 @@ def summary(folder: Path) -> Json:
         "data": {k: card["data"][k] for k in ("kind", "split", "samples", "digest")
                  if k in card["data"]},
     }  # fmt: skip
-    sizes = [len(r.manifest) for r in run.records(IDENTIFICATION) if is_pick(r)]
+    records = run.records(IDENTIFICATION)
+    sizes = [len(r.manifest) for r in records if isinstance(r, IdentificationRecord)]
     if sizes:
         least, most = min(sizes), max(sizes)
         out["manifests"] = {"least": least, "median": statistics.median(sizes), "most": most}
@@ -219,11 +220,6 @@ def keep_baselines(new: Json, old: Json) -> None:
     for name, sections in old["runs"]["default"]["baselines"].items():
         for part, found in sections.items():
             mine.setdefault(name, {}).setdefault(part, {**found, "kept": True})
-
-
-def is_pick(record: object) -> bool:
-    """Whether a record is of identification."""
-    return isinstance(record, IdentificationRecord)
 
 
 def section(found: Section) -> Json:
@@ -312,7 +308,8 @@ def main() -> int:
         keep_baselines(card["sets"][name], before.get(name, {}))
         write(args.out, card)
     if args.cycles:
-        card["gap"] = gaps(*(args.runs / name / "default" for name in SETS), args.draws)
+        gl, cycles = (args.runs / name / "default" for name in SETS)
+        card["gap"] = gaps(gl, cycles, args.draws)
         write(args.out, card)
     return 0
 
