@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from results_row import Card, Row, busy, case, cpu
+from results_row import Card, Row, busy, case, cpu, run_of
 
 NAMES = {"folders": "folders", "bag": "bag", "ros": "ROS"}
 
@@ -43,11 +43,12 @@ def speed(card: Card) -> str:
 def conditions(card: Card) -> str:
     """Data, bundle and machine."""
     found = case(card, "folders", "picks")
-    data = "drawn pictures" if card["drawn"] else "simulated picks"
+    run = run_of(card, "folders")
+    data = "drawn pictures" if run["drawn"] else "simulated picks"
     return (
-        f"{found['picks']} {data}, {found['pictures']} pictures, bundle {card['bundle']}, "
+        f"{found['picks']} {data}, {found['pictures']} pictures, bundle {run['bundle']}, "
         f"{found['precision']}; "
-        f"memory without shared pages; {cpu(card)}{busy(found)}"
+        f"memory without shared pages; {cpu(card, *NAMES)}{busy(found)}"
     )
 
 
@@ -60,6 +61,14 @@ ROWS = (
         COMMAND,
         "evaluation",
         "[how](docs/evaluation.md)",
+        "folders",
     ),
-    Row("the same: speed, memory, a killed run", speed, "the same runs", COMMAND, "evaluation"),
+    Row(
+        "the same: speed, memory, a killed run",
+        speed,
+        lambda c: cpu(c, *NAMES, "resume"),
+        COMMAND,
+        "evaluation",
+        case="resume",
+    ),
 )

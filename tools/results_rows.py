@@ -4,43 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import results_end_to_end
 import results_evaluation
 import results_gallery
-from results_row import Card, NotMeasuredError, Row, busy, case, cpu, seconds, times
-
-MORE = "docs/performance.md"
-BOUND = "in brackets: if MMDetection's RoIAlign and NMS took no time"
-
-
-def end_to_end(name: str) -> Callable[[Card], str]:
-    """Ratios of one case against torch eager."""
-
-    def text(card: Card) -> str:
-        rows = case(card, name)["rows"]
-        base = rows[card["reference"]]
-        few = [n for n in rows if not n.startswith("torch")]
-        return (
-            f"torch eager {seconds(base['p50_ms'])} (its bf16 autocast x "
-            f"{rows['torch bf16 autocast']['ratio']:g}); {times(rows, few)}"
-        )
-
-    return text
-
-
-def end_to_end_conditions(name: str) -> Callable[[Card], str]:
-    """Model, machine, and that the reference is equal."""
-
-    def text(card: Card) -> str:
-        found = case(card, name)
-        m, equal = found["model"], found["equal"]
-        return (
-            f"{m['weights']} weights, {m['encoder']}, tote {m['tote']}, crops {m['crop']}, "
-            f"{m['proposals']} proposals unless said; {BOUND}; fp32 equals torch: boxes to "
-            f"{equal['max_box_px']:g} px, scores to {equal['max_score']:g}; {cpu(card)}"
-            f"{busy(found)}"
-        )
-
-    return text
+from results_end_to_end import BOUND, MORE, RUN
+from results_row import (
+    Card,
+    NotMeasuredError,
+    Row,
+    busy,
+    case,
+    cpu,
+    line,
+    run_of,
+    runs,
+    seconds,
+    times,
+)
 
 
 def backbone(card: Card) -> str:
@@ -57,6 +37,13 @@ def backbone(card: Card) -> str:
     )
 
 
+def backbone_conditions(card: Card) -> str:
+    """Runs and machine of Base at 640 px."""
+    found = case(card, "base 640", "engines")
+    count = runs(found["engines"][card["reference"]])
+    return f"random weights, {count}, {cpu(card, 'base 640')}{busy(found)}"
+
+
 def peers(card: Card) -> str:
     """Ratios against Mask R-CNN."""
     rows = case(card, "segmentation")["rows"]
@@ -65,10 +52,17 @@ def peers(card: Card) -> str:
     return f"{card['reference']} {seconds(base['p50_ms'])}; {times(rows, others)}"
 
 
+def peers_conditions(card: Card) -> str:
+    """Runs and machine."""
+    found = case(card, "segmentation")
+    count = runs(found["rows"][card["reference"]])
+    return f"random weights; {BOUND}; {count}; {cpu(card, 'segmentation')}{busy(found)}"
+
+
 def instances(card: Card) -> str:
     """Milliseconds for each more instance."""
     rows = case(card, "instances")["rows"]
-    return "; ".join(f"{n} {r['ms_fixed']:g} + {r['ms_each']:g} ms" for n, r in rows.items())
+    return "; ".join(f"{name} {line(row['p50_ms'])}" for name, row in rows.items())
 
 
 def proposals(card: Card) -> str:
@@ -94,11 +88,23 @@ def once(card: Card) -> str:
 def startup(card: Card) -> str:
     """Seconds to the first verdict."""
     parts = []
-    for name in card["cases"]:
+    for name in started(card):
         found = case(card, name)
         each = (f"{n} {r['verdict_s']:.1f} s" for n, r in found["rows"].items())
         parts.append(f"{name} ({found['bundle_mib']} MiB): {', '.join(each)}")
     return "; ".join(parts)
+
+
+def started(card: Card) -> list[str]:
+    """The cases with random weights that were measured.
+
+    Raises:
+        NotMeasuredError: there is none.
+    """
+    found = [n for n in ("small", "base") if "rows" in card["cases"].get(n, {})]
+    if not found:
+        raise NotMeasuredError("small")
+    return found
 
 
 def ros(size: str) -> Callable[[Card], str]:
@@ -150,73 +156,69 @@ def weights(card: Card) -> str:
     return f"backbone of {card['backbone_file']['fp32']:.0f} MiB, both input sizes"
 
 
-RUN = "--run RUN --bundle B --data D"
-TOTE = "tote to masks, 10 crops identified and inspected, against the same weights in torch eager"
 ROWS = (
-    Row(
-        TOTE,
-        end_to_end("trained"),
-        end_to_end_conditions("trained"),
-        f"python bench/end_to_end.py {RUN}",
-        "end_to_end",
-        f"[how]({MORE})",
-    ),
-    Row(
-        "the same, BEiT-3 Base with the official heads",
-        end_to_end("base 640"),
-        end_to_end_conditions("base 640"),
-        "python bench/end_to_end.py",
-        "end_to_end",
-    ),
+    *results_end_to_end.ROWS,
     Row(
         "BEiT-3 Base alone, 640 px",
         backbone,
-        lambda c: f"random weights, {cpu(c)}{busy(c['cases']['base 640'])}",
+        backbone_conditions,
         "python bench/backbone.py",
         "backbone",
         f"[all sizes]({MORE}#the-encoder)",
+        "base 640",
     ),
     Row(
         "segmentation alone against what else there is, 640 px, time only",
         peers,
-        lambda c: f"random weights; {BOUND}; {cpu(c)}{busy(c['cases']['segmentation'])}",
+        peers_conditions,
         "python bench/peers.py",
         "peers",
+        case="segmentation",
     ),
     Row(
         "boxes to the RoI heads: time to masks, mask mAP50",
         proposals,
         lambda c: (
-            f"{c['place']}, {c['cases']['proposals']['totes']} simulated test totes, minutes of "
-            f"training; {cpu(c)}{busy(c['cases']['proposals'])}"
+            f"{run_of(c, 'proposals')['place']}, {c['cases']['proposals']['totes']} simulated test "
+            f"totes, minutes of training; {cpu(c, 'proposals')}{busy(c['cases']['proposals'])}"
         ),
         f"python bench/rois.py {RUN}",
         "rois",
         f"[curve]({MORE}#proposals)",
+        "proposals",
     ),
     Row(
         "a tote encoded once, instead of each crop again",
         once,
-        lambda c: f"{c['cases']['crops or tote']['picks']} simulated test picks, the same run",
+        lambda c: (
+            f"{run_of(c, 'crops or tote')['place']}, {c['cases']['crops or tote']['picks']} "
+            f"simulated test picks; {cpu(c, 'crops or tote')}{busy(c['cases']['crops or tote'])}"
+        ),
         f"python bench/rois.py {RUN}",
         "rois",
+        case="crops or tote",
     ),
     Row(
-        "fixed cost and each instance's: masks, identity, defects",
+        "fixed cost and each instance's: masks, embedding, defects",
         instances,
-        lambda c: f"small model, random weights, canvas 384 px; {cpu(c)}",
+        lambda c: (
+            "small model, random weights, canvas 384 px; ± standard error of the slope, about 0: "
+            f"below twice that; {cpu(c, 'instances')}{busy(c['cases']['instances'])}"
+        ),
         "python bench/instances.py",
         "instances",
         f"[curves]({MORE}#instances-and-pixels)",
+        "instances",
     ),
     *results_gallery.ROWS,
     *results_evaluation.ROWS,
     Row(
         "process start to the first verdict",
         startup,
-        lambda c: f"random weights; medians of a few starts; {cpu(c)}",
+        lambda c: f"random weights; medians of a few starts; {cpu(c, *started(c))}",
         "python bench/startup.py",
         "startup",
+        case="small",
     ),
     Row(
         "memory of three nodes' use of one backbone against one's",

@@ -64,7 +64,7 @@ def test_the_command_has_every_option_that_is_not_at_its_default(
 def test_paths_that_are_read_are_placeholders_and_others_are_left_out(
     kit: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    paths = ["--data", "/home/me/data", "--run", "/r", "--bundle", "/b", "--plot", "/p.png"]
+    paths = ["--data", "/mine/data", "--run", "/r", "--bundle", "/b", "--plot", "/p.png"]
     said = parsed(kit, monkeypatch, *paths).command
     assert said == "python bench/some.py --run RUN --bundle B --data D"
 
