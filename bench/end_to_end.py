@@ -1,4 +1,4 @@
-"""A tote image to masks, 10 crops identified and inspected: our runtime against torch eager.
+"""A tote image to masks, 10 crops embedded and inspected: our runtime against torch eager.
 
 `python bench/end_to_end.py --run RUN --bundle B --data D` writes results/end_to_end.json. RUN is a
 `robollm train multitask` folder and B its export; D holds ARMBench's folders, whose test totes are

@@ -1,4 +1,4 @@
-"""The job that is timed: a tote image to masks, then N crops of it identified and inspected."""
+"""The job that is timed: a tote image to masks, then N crops of it embedded and inspected."""
 
 from __future__ import annotations
 
