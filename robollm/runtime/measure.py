@@ -24,6 +24,9 @@ SETTLE_S = 0.15
 FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
 """Processor features that decide how fast a precision is; others are not recorded."""
 PACKAGES = ("numpy", "onnxruntime", "openvino", "opencv-python-headless", "torch")
+WRITTEN = ("results", "docs", "README.md")
+"""What benchmarks and their tables write; a change of these is no change of what is measured."""
+CHECKOUT = Path(__file__).resolve().parents[2]
 PERCENT = (50, 95, 99)
 
 
@@ -219,17 +222,27 @@ def _memory_bytes() -> int:
         return 0
 
 
-def _commit() -> dict[str, str]:
-    """The checkout's commit; nothing for an installed package."""
-    root = Path(__file__).resolve().parents[2]
+def _commit(root: Path = CHECKOUT) -> dict[str, str]:
+    """The checkout's commit; nothing for an installed package.
+
+    It is "-dirty" if a file was changed that is no result: benchmarks that follow each other write
+    results, and still run the same code.
+    """
     if not (root / ".git").exists():
         return {}
-    words = ["git", "-C", str(root), "describe", "--always", "--dirty", "--exclude", "*"]
+    written = [f":(exclude){name}" for name in WRITTEN]
     try:
-        done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=20)
+        name = _git(root, "rev-parse", "--short", "HEAD")
+        changed = _git(root, "diff", "--name-only", "HEAD", "--", ".", *written)
     except (OSError, subprocess.SubprocessError):
         return {}
-    return {"commit": done.stdout.strip()}
+    return {"commit": name + ("-dirty" if changed else "")}
+
+
+def _git(root: Path, *words: str) -> str:
+    command = ["git", "-C", str(root), *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
+    return done.stdout.strip()
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -134,6 +135,41 @@ def test_a_runtime_that_is_not_equal_to_torch_is_refused(
         bench("eager").refuse_unequal(EQUAL | change)
     assert words in e.value.what
     assert e.value.fix
+
+
+@pytest.fixture
+def end_to_end(bench: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """The program; what it is called with goes to a folder of the test."""
+    program = bench("end_to_end")
+    monkeypatch.setattr(program.kit, "use_torch", lambda threads, work: torch)
+
+    def call(*words: str) -> tuple[int, Path]:
+        out = tmp_path / "out.json"
+        words = ("--work", str(tmp_path), "--out", str(out), "--cases", "base 640", *words)
+        monkeypatch.setattr(sys, "argv", ["end_to_end.py", *words])
+        return program.kit.told(program.main), out
+
+    program.call = call
+    return program
+
+
+def test_a_case_that_is_not_equal_is_recorded_as_refused_and_the_program_fails(
+    end_to_end: Any, bench: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        end_to_end, "official", lambda _: bench("eager").refuse_unequal({**EQUAL, "max_box_px": 1})
+    )
+    code, out = end_to_end.call()
+    assert code == 1
+    assert "box_px 1, want <= 0.05" in json.loads(out.read_text())["cases"]["base 640"]["refused"]
+
+
+def test_data_without_totes_end_the_program_before_anything_is_measured(
+    end_to_end: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    code, out = end_to_end.call("--data", str(tmp_path))
+    assert (code, out.exists()) == (2, False)
+    assert capsys.readouterr().err.startswith(f"error: --data {tmp_path} has no armbench")
 
 
 def test_data_without_test_totes_are_refused_in_words(

@@ -161,6 +161,27 @@ def test_the_record_of_the_machine_names_no_host_and_no_folder() -> None:
     assert {"load_before", "load_after", "seconds", "others_cores"} <= set(record)
 
 
+def test_results_that_were_written_leave_the_commit_clean_and_code_does_not(tmp_path: Path) -> None:
+    who = ("-c", "user.name=x", "-c", "user.email=x@y")
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(tmp_path), *who, *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    (tmp_path / "results").mkdir()
+    for name in ("results/a.json", "code.py"):
+        (tmp_path / name).write_text("1")
+    assert measure._commit(tmp_path) == {}
+    for words in (("init", "-q"), ("add", "."), ("commit", "-qm", "first")):
+        git(*words)
+    clean = {"commit": git("rev-parse", "--short", "HEAD")}
+    assert measure._commit(tmp_path) == clean
+    (tmp_path / "results" / "a.json").write_text("2")
+    assert measure._commit(tmp_path) == clean
+    (tmp_path / "code.py").write_text("2")
+    assert measure._commit(tmp_path) == {"commit": clean["commit"] + "-dirty"}
+
+
 def test_the_load_is_recorded_even_if_the_block_fails() -> None:
     with pytest.raises(RuntimeError), conditions(()) as record:
         raise RuntimeError
