@@ -116,7 +116,8 @@ def plot(cases: dict[str, Any], path: Path) -> None:
     def curves(plt: Any) -> None:
         plt.subplot(1, 2, 1)
         for way, row in cases["instances"]["rows"].items():
-            plt.plot(COUNTS, list(row["p50_ms"].values()), "o-", label=way)
+            counts = [int(n) for n in row["p50_ms"]]
+            plt.plot(counts, list(row["p50_ms"].values()), "o-", label=way)
         plt.xlabel(f"instances (tote canvas {CANVAS} px)")
         plt.ylabel("ms, p50: masks, identity, defects")
         plt.ylim(bottom=0)
