@@ -18,6 +18,7 @@ import math
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -82,20 +83,20 @@ def main() -> int:
     parser = kit.options(__doc__ or "", "both_ends", CASES, rounds=1)
     parser.add_argument("--data", type=Path, required=True, help="holds ARMBench's folders")
     parser.add_argument("--limit", type=int, default=200, help="samples of each kind")
-    args = parser.parse_args()
+    args = kit.parse(parser)
     args.work.mkdir(parents=True, exist_ok=True)
-    results = kit.Results(args, "python bench/both_ends.py --data D", limit=args.limit)
+    results = kit.Results(args, limit=args.limit)
     for case in args.cases:
-        results.run(case, lambda case=case: evaluate(case, args))
-    for case, found in results.card["cases"].items():
+        results.run(case, partial(evaluate, case, args))
+    for case, found in results.measured("shown"):
         print(f"{case}: {found['perfect']} of {found['figures']} figures perfect")
         for name, one in found["shown"].items():
             print(f"  {name}: {one['value']:.4f} [{one['low']:.4f}, {one['high']:.4f}]")
-    wrong = results.card["cases"].get("oracle", {}).get("imperfect", {})
+    wrong = results.cases.get("oracle", {}).get("imperfect", {})
     for name, value in wrong.items():
         print(f"error: the oracle's {name} is {value}", file=sys.stderr)
     return int(bool(wrong))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(kit.told(main))
