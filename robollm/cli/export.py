@@ -149,7 +149,7 @@ def _table(done: dict[str, Any]) -> str:
     ]
     for name, variant in done["variants"].items():
         for metric, value in variant["metrics"].items():
-            count = about["samples"][metric.partition("/")[0]]
+            count = done["cases"].get(metric, about["samples"][metric.partition("/")[0]])
             lost = variant["loss"].get(metric)
             change = "" if lost is None else f"  {0 - lost:+.2f} points"
             mark = "  REFUSED" if name in done["refused"] else ""

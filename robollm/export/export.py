@@ -87,7 +87,8 @@ def export(order: Order, say: Say = lambda text: None) -> dict[str, Any]:
 
     Returns:
         What was measured, for the CLI: `bundle`, `sha256`, `status`, `accepted`, `refused`,
-        `compared`, `weights`, `bytes` of the folder, `metrics`, `variants`, `problems`, `seconds`.
+        `compared`, `weights`, `bytes` of the folder, `metrics`, `cases` (of a defect's recall: samples
+        that have it), `variants`, `problems`, `seconds`.
 
     Raises:
         ConfigError: runs, data or options don't fit together, or there is nothing to compare on.
@@ -184,6 +185,7 @@ def export(order: Order, say: Say = lambda text: None) -> dict[str, Any]:
         "weights": weights,
         "bytes": sum(p.stat().st_size for p in order.out.iterdir()),
         "metrics": card["metrics"],
+        "cases": dict(reference.verdict.cases),
         "variants": {t.name: t.card() for t in (reference, *others)},
         "problems": data.problems.counts,
         "seconds": round(time.monotonic() - began, 1),
