@@ -87,8 +87,8 @@ def export(order: Order, say: Say = lambda text: None) -> dict[str, Any]:
 
     Returns:
         What was measured, for the CLI: `bundle`, `sha256`, `status`, `accepted`, `refused`,
-        `compared`, `weights`, `bytes` of the folder, `metrics`, `cases` (of a defect's recall: samples
-        that have it), `variants`, `problems`, `seconds`.
+        `compared`, `weights`, `bytes` of the folder, `metrics`, `cases` (of a
+        defect's recall: how many samples have it), `variants`, `problems`, `seconds`.
 
     Raises:
         ConfigError: runs, data or options don't fit together, or there is nothing to compare on.
