@@ -12,6 +12,17 @@ from robollm.core.errors import ConfigError
 VIEWS = ("PickRGB", "ToteWallRGB", "OnArmLowRGB", "FarTrayRGB")
 """The pictures of a pick; PickRGB is from before it. All but the first may be missing."""
 
+_CARD, _SIMULATED = "card.json", "robollm-dataset"
+
+
+def is_simulated(data: Path) -> bool:
+    """Whether the folder that holds ARMBench's folders is one of `robollm sim dataset`."""
+    try:
+        card = json.loads((data / _CARD).read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(card, dict) and card.get("format") == _SIMULATED
+
 
 def part_of(path: Path) -> Path:
     """Where a file is written before it gets its name; one per process."""

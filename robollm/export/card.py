@@ -13,6 +13,7 @@ from robollm import __version__
 from robollm.core.defects import ANY
 from robollm.core.errors import ConfigError
 from robollm.data.armbench_defects import LABELS
+from robollm.data.armbench_files import is_simulated
 from robollm.export.collect import MEAN, STD, Collected
 from robollm.runtime.bundle import REFERENCE, Canvas
 from robollm.runtime.card import OPSET, read_thresholds
@@ -73,7 +74,7 @@ def describe(
             "runs": [dict(run) for run in parts.runs],
             "trained_on": {
                 task: {
-                    "data": Path(str(settings.get("data_root", ""))).name,
+                    **training_data(Path(str(settings.get("data_root", "")))),
                     **{k: settings[k] for k in ("subset", "views", "crop", "frames")
                        if k in settings},
                 }
@@ -84,6 +85,14 @@ def describe(
         },
         "metrics": {},
     }  # fmt: skip
+
+
+def training_data(root: Path) -> Card:
+    """Name and kind of the data of a training; without a kind if they are not there any more."""
+    if not root.name or not root.is_dir():
+        return {"data": root.name}
+    simulated = any(is_simulated(folder) for folder in (root, root.parent))
+    return {"data": root.name, "kind": "simulated" if simulated else "armbench"}
 
 
 def _canvas(canvas: Canvas) -> Card:

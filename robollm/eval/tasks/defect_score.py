@@ -10,7 +10,8 @@ from robollm.core.defects import ANY, MEAN
 from robollm.data.armbench_defects import LABELS, NOMINAL
 from robollm.eval.figures import Cell, Curve, Histogram, Section, Table, Worst
 from robollm.eval.records import DefectRecord, Json
-from robollm.eval.tasks.scored import Notes, Scored, diagram, no_answer, trained_on, worst
+from robollm.eval.tasks.scored import Notes, Scored, diagram, no_answer, worst
+from robollm.eval.tasks.training import learned_from
 from robollm.metrics.bootstrap import Interval
 from robollm.metrics.calibration import of_defects
 from robollm.metrics.defects import DefectImage, DefectTally, truth
@@ -158,7 +159,4 @@ def _protocol(card: Json, video: bool) -> str:
         )
     else:
         words.append(f"crop {settings.get('defect_crop', 'box')}")
-    learned = trained_on(card, "defects")
-    told = ", ".join(f"{k} {v}" for k, v in learned.items() if k != "data")
-    words.append(f"trained with {told}" if told else "what it was trained on is not known")
-    return "; ".join(words)
+    return "; ".join([*words, learned_from(card, "defects")])

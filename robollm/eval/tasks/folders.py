@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from robollm.core.errors import ConfigError
 from robollm.data.armbench_defects import IMAGE_ROOT, VIDEO_ROOT
+from robollm.data.armbench_files import is_simulated
 from robollm.data.armbench_identification import ROOT as PICK_ROOT
 from robollm.data.armbench_identification import SPLIT_FILE
 from robollm.data.armbench_segmentation import ROOT as TOTE_ROOT
@@ -22,7 +22,6 @@ ROOTS = {
     "defects": IMAGE_ROOT,
     "videos": VIDEO_ROOT,
 }
-_CARD, _SIMULATED = "card.json", "robollm-dataset"
 _UP = 3
 """How many folders too deep somebody may be."""
 
@@ -164,11 +163,7 @@ def _subsets(folder: Path) -> Iterator[str]:
 
 
 def _kind(root: Path, tasks: Mapping[str, Path]) -> str:
-    try:
-        card = json.loads((root / _CARD).read_bytes())
-    except (OSError, ValueError):
-        card = None
-    if isinstance(card, dict) and card.get("format") == _SIMULATED:
+    if is_simulated(root):
         return "simulated"
     named = all(_is_called(t, f) for t, f in tasks.items())
     return "armbench" if named else "other"

@@ -13,7 +13,8 @@ from robollm.eval.figures import Cell, Curve, Embeddings, Histogram, Section, Ta
 from robollm.eval.records import IdentificationRecord, Json, unpack_vector
 from robollm.eval.run_folder import RunFolder
 from robollm.eval.tasks import references
-from robollm.eval.tasks.scored import Notes, Scored, no_answer, trained_on, worst
+from robollm.eval.tasks.scored import Notes, Scored, no_answer, worst
+from robollm.eval.tasks.training import learned_from
 from robollm.metrics.bootstrap import Interval
 from robollm.metrics.joined import Joined
 from robollm.metrics.open_set import OpenSetTally
@@ -242,8 +243,6 @@ def _protocol(run: RunFolder, gallery: Gallery) -> str:
         "manifests": "references of the picks' containers alone: 'all' is no whole gallery",
         "given": "the gallery that was given",
     }[settings.get("references", "given")]
-    learned = trained_on(card, "identification")
-    told = ", ".join(f"{k} {v}" for k, v in learned.items() if k != "data")
     return "; ".join(
         (
             "recall@k among unique products (product), reference images (image) or mean vectors "
@@ -252,6 +251,6 @@ def _protocol(run: RunFolder, gallery: Gallery) -> str:
             "reference's nearest view (n3max, devkit)",
             f"crop {settings.get('identification_crop', 'image')}",
             f"{len(gallery.products)} products, {what}",
-            f"trained with {told}" if told else "what it was trained on is not known",
+            learned_from(card, "identification"),
         )
     )

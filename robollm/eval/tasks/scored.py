@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from robollm.eval.figures import Curve, Section, Worst
 from robollm.eval.latency import latency
-from robollm.eval.records import Json, Record
+from robollm.eval.records import Record
 from robollm.metrics.bootstrap import Interval
 from robollm.metrics.calibration import ReliabilityTally
 from robollm.metrics.tally import Tally
@@ -97,9 +97,3 @@ def diagram(tally: ReliabilityTally, label: str) -> Curve:
         "share that was right",
         label,
     )
-
-
-def trained_on(card: Json, task: str) -> Json:
-    """What a run's bundle says of its training for a task; {} if nothing."""
-    known = card["predictor"].get("trained_on") or {}
-    return dict(known.get(task) or {})

@@ -9,7 +9,8 @@ import numpy as np
 
 from robollm.eval.figures import Cell, Curve, Section, Table, Worst
 from robollm.eval.records import Json, SegmentationRecord
-from robollm.eval.tasks.scored import Notes, Scored, diagram, no_answer, trained_on, worst
+from robollm.eval.tasks.scored import Notes, Scored, diagram, no_answer, worst
+from robollm.eval.tasks.training import learned_from
 from robollm.metrics.average_precision import RECALLS
 from robollm.metrics.bootstrap import Interval
 from robollm.metrics.calibration import ReliabilityTally
@@ -212,15 +213,6 @@ def _protocol(card: Json, classes: str, subset: str, task: str) -> str:
         words.append(
             f"those of which less than {settings['min_visibility']:.0%} shows cost nothing"
         )
-    return "; ".join([*words, *([] if task == "station" else [_transfer(card, subset)])])
-
-
-def _transfer(card: Json, subset: str) -> str:
-    learned = trained_on(card, "segmentation").get("subset")
-    if not learned:
-        return "what it was trained on is not known"
-    names = [learned] if isinstance(learned, str) else list(learned)
-    if subset in names:
-        joint = f" (jointly: {', '.join(names)})" if len(names) > 1 else ""
-        return f"trained on this subset's training split{joint}"
-    return f"zero-shot transfer from {', '.join(names)}"
+    if task != "station":
+        words.append(learned_from(card, "segmentation", subset))
+    return "; ".join(words)
