@@ -59,9 +59,9 @@ def _within(
     inside = (max(x1, 0), max(y1, 0), min(x2, width), min(y2, height))
     what = f"the box {[x1, y1, x2, y2]} is not within the image of {width}x{height} px"
     if inside[2] <= inside[0] or inside[3] <= inside[1]:
-        raise FrameError(what, kind="outside_box")
+        raise FrameError(what, kind="bad_box")
     if inside != (x1, y1, x2, y2):
-        problems.note("outside_box", file, what, "clipped")
+        problems.note("clipped_box", file, what, "cut at the border")
     return inside
 
 
@@ -83,7 +83,7 @@ def _held(
         except FrameError as e:
             if not rings:
                 raise
-            problems.note(e.kind, file, e.what, "that of the polygons taken")
+            problems.note("box_of_polygons", file, e.what, "that of the polygons taken")
     if not rings:
         problems.note("no_box", file, "neither box nor polygons", "the whole image taken")
         return None
@@ -124,9 +124,9 @@ def scan_images(root: Path, inducts: Sequence[str], problems: Problems) -> dict[
         root: the folder `IMAGE_ROOT`.
         inducts: their ids.
         problems: gets `missing_induct`, `empty_induct`, `bad_json` (with its line), `no_label`,
-            `unknown_label`, `no_annotation`, `bad_box`, `outside_box` (clipped), `no_box`, and what
-            `robollm.data.images.image_size` finds. Instead of a box that is no box, or has no pixel
-            of the image, that of the polygons is taken; without any the image is skipped.
+            `unknown_label`, `no_annotation`, `bad_box`, `clipped_box`, `box_of_polygons`, `no_box`,
+            and what `robollm.data.images.image_size` finds. Instead of a box that is no box, or has
+            no pixel of the image, that of the polygons is taken; without any the image is skipped.
 
     Returns:
         Induct -> images in order of time; inducts without any are left out. Boxes lie within

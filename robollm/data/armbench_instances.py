@@ -67,8 +67,8 @@ def read_instances(
     """Read a split; what can't be used is named, counted and left out.
 
     Kinds of problems: `bad_image_entry`, `repeated_image`, `missing_image`, `orphan_annotation`,
-    `unknown_category`, `degenerate_box`, `outside_box` (dropped, or clipped if it is partly
-    inside), `empty_segmentation`, `bad_segmentation`.
+    `unknown_category`, `degenerate_box`, `outside_box`, `clipped_box` (partly outside: cut and
+    used), `empty_segmentation`, `bad_segmentation`.
 
     Args:
         file: `SPLIT.json` or `SPLIT-rle.json`.
@@ -198,7 +198,7 @@ def _clipped(
     gone = inside[2] <= inside[0] or inside[3] <= inside[1]
     if gone or out >= _OUTSIDE_PX:
         problems.note(
-            "outside_box",
+            "outside_box" if gone else "clipped_box",
             where,
             f"has the box {box} in an image of {hw[1]}x{hw[0]} px",
             "skipped" if gone else "clipped",

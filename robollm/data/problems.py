@@ -14,7 +14,8 @@ class Problem:
     """One thing that can't be used.
 
     Attributes:
-        kind: a short stable key, counted: `missing_image`, `corrupt_image`, `outside_box`, ...
+        kind: a short stable key, counted: `missing_image`, `corrupt_image`, `outside_box`, ... What
+            a kind takes from an evaluation is in `robollm.eval.losses`.
         where: file, and line or id within it.
         what: what was seen, and what was wanted.
         action: what was done with it.

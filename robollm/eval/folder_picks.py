@@ -189,7 +189,7 @@ def _has_bytes(file: Path | None, problems: Problems) -> bool:
         return False
     if file.stat().st_size:
         return True
-    problems.note("empty_image", file, "is empty")
+    problems.note("empty_view", file, "is empty", "answered without it")
     return False
 
 

@@ -8,8 +8,8 @@ from collections.abc import Set as AbstractSet
 from typing import Any
 
 from robollm.core.errors import EvalError
-from robollm.eval.armbench import LEFT_OUT
 from robollm.eval.figures import Metrics, Section
+from robollm.eval.losses import losses
 from robollm.eval.records import (
     DEFECTS,
     IDENTIFICATION,
@@ -23,32 +23,11 @@ from robollm.eval.run_card import CARD
 from robollm.eval.run_folder import RunFolder
 from robollm.eval.tasks import defect_score, identification_score, segmentation_score
 from robollm.eval.tasks.scored import Scored
-from robollm.eval.truth import NO_TRUTH, TRUTH_OF_ANOTHER
 from robollm.metrics.bootstrap import intervals
 from robollm.metrics.tally import Tally
 
 BASELINES = "baselines"
 LEVEL = 0.95
-_GONE = (
-    "missing_pick", "unreadable_pick", "missing_induct", "empty_induct", "no_annotation",
-    "missing_video", "missing_annotation", "bad_json", "no_label", "unknown_label",
-    "bad_image_entry", "missing_image", "empty_image", "corrupt_image", "truncated_image",
-    "image_too_large",
-)  # fmt: skip
-"""Problems for each of which a sample of the split has no record."""
-_LACKS = {
-    LEFT_OUT: "parts of the data were found and left out",
-    "bad_reference": "reference pictures can't be read: their products are searched without them",
-    "damaged_bag": "files or stretches of bags are damaged or missing",
-    "lost_message": "messages of bags can't be read",
-    "bad_message": "messages of bags can't be decoded",
-    TRUTH_OF_ANOTHER: "truths know no pick of their bag: are they of other bags?",
-    NO_TRUTH: "bags have no truth: their picks are answered, not scored",
-    "truth_without_pick": "picks of a truth are not in its bag, and are not scored",
-    "pick_without_truth": "picks are not in the truth, and are not scored",
-    "truth_without_frame": "tote images of a truth are not in its bag, and are not scored",
-}
-"""Problems that leave out more than what was asked for, in words."""
 Keep = Mapping[str, AbstractSet[str]]
 
 
@@ -75,7 +54,7 @@ def score(run: RunFolder, *, draws: int = 1000, level: float = LEVEL, seed: int 
     for stream in run.streams:
         lines = run.damage(stream)
         reasons += [f"{n} lines of {stream}: {kind}" for kind, n in lines.counts.items()]
-    reasons += _lacks(run.card["problems"]["counts"])
+    reasons += losses(run.card["problems"]["counts"])
     blind = sum(section.counts.get("views_left_out", 0) for section in sections)
     if blind:
         reasons.append(f"{blind} views can't be read; their picks were asked without them")
@@ -171,16 +150,6 @@ def headline(metrics: Metrics) -> dict[str, float | None]:
         if name in section.figures
         for value in (section.figures[name].value,)
     }
-
-
-def _lacks(problems: Mapping[str, int]) -> list[str]:
-    """Why figures rest on less than was ordered, from the counts of what went wrong."""
-    out = [f"{problems[kind]} {what}" for kind, what in _LACKS.items() if problems.get(kind)]
-    gone = {kind: problems[kind] for kind in _GONE if problems.get(kind)}
-    if gone:
-        kinds = ", ".join(f"{n} {kind}" for kind, n in gone.items())
-        out.append(f"{sum(gone.values())} samples of the data can't be used: {kinds}")
-    return [f"{line} (see the problems in {CARD})" for line in out]
 
 
 def _sections(run: RunFolder, draws: int, level: float, seed: int) -> list[Section]:

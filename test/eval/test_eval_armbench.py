@@ -208,7 +208,7 @@ def test_an_unknown_category_among_known_ones_is_kept_as_other(totes, tmp_path, 
     coco["annotations"][-1]["category_id"] = 9
     file.write_text(json.dumps(coco))
     run = answered(monkeypatch, totes, tmp_path / "run")
-    assert run.card["problems"]["counts"]["unknown_category"] == 1
+    assert run.card["problems"]["counts"]["other_category"] == 1
     section = only(run)
     assert section.counts["instances_of_other_categories"] == 1
     assert section.figures["object_only_mask_mAP50"].value == 1.0

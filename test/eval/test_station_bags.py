@@ -180,4 +180,4 @@ def test_pictures_that_are_missing_or_empty_are_left_out_and_told(tmp_path):
     problems = Problems()
     made = make_bag(data, tmp_path / "out", problems)
     assert made.picks == 2
-    assert problems.counts == {"empty_image": 1, "missing_pick": 1, "missing_tote_image": 1}
+    assert problems.counts == {"empty_view": 1, "missing_pick": 1, "missing_tote_image": 1}

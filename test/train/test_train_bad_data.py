@@ -113,7 +113,7 @@ def test_inducts_with_bad_files_labels_and_boxes_are_named_and_left_out(
     done = train("defects", world, tmp_path / "run")
     assert done.exit_code == 0, done.output
     text = (tmp_path / "run" / "problems.txt").read_text()
-    for kind in ("truncated_image", "missing_image", "unknown_label", "outside_box", "bad_json",
+    for kind in ("truncated_image", "missing_image", "unknown_label", "bad_box", "bad_json",
                  "missing_induct"):  # fmt: skip
         assert kind in text, text
     assert "line 2" in text or ":2" in text

@@ -208,7 +208,7 @@ def test_what_is_bad_is_named_and_counted_and_the_rest_is_used(root, tmp_path, k
 
 def test_a_box_over_the_border_is_clipped_and_named(root, tmp_path):
     data, counts = problems_of(root, tmp_path, first(lambda a: a.update(bbox=[-8, 5, 30, 4])))
-    assert counts == {"outside_box": 1}
+    assert counts == {"clipped_box": 1}
     assert "clipped" in data.problems.lines()[0]
     assert data.records[0].instances[1].box == (0, 5, 22, 9)
 

@@ -101,7 +101,7 @@ def jobs(
         folder: of segmentation.
         subset: of it.
         split: "test", "val" or "train".
-        problems: gets what `read_instances` finds, `bad_segmentation`, `unknown_category` (kept as
+        problems: gets what `read_instances` finds, `bad_segmentation`, `other_category` (kept as
             "other") and `mixed_sizes`.
         masks: "polygons" (`SPLIT.json`, ARMBench's own) or "rle" (`SPLIT-rle.json`, exact).
         names: name of a category -> "tote" or "object"; Tote and Object are so anyway.
@@ -220,7 +220,7 @@ def _check_categories(
         )
     for name, n in strange.items():
         problems.note(
-            "unknown_category",
+            "other_category",
             file,
             f"{n} instances have the category {name!r}, want Tote or Object",
             "kept as other",
