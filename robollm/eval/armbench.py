@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from robollm.eval.run_folder import RunFolder
 from robollm.eval.runner import predict
 from robollm.eval.settings import of_a_worker
 from robollm.eval.tasks import defects, folders, identification, references, segmentation, videos
+from robollm.eval.tasks.data_card import data_card
 from robollm.runtime.references import Picture
 
 LEFT_OUT, NOT_THERE = "task_left_out", "not_in_data"
@@ -239,13 +239,15 @@ def _streams(
                     f"{order.predictor} can't do {task}", fix="choose another --predictor or --task"
                 )
             continue
+        mine = Problems()  # an error of this task names no problem of another
         try:
-            out.append(_Stream(name, task, _jobs(order, found, name, task, problems)))
+            out.append(_Stream(name, task, _jobs(order, found, name, task, mine)))
         except ConfigError as e:
             if task in order.tasks or name.removeprefix(SEGMENTATION) in order.subsets:
                 raise
             last = e
             problems.note(LEFT_OUT, name, e.what)
+        problems.merge(mine)
     if not out:
         raise last or EvalError(
             f"{order.predictor} can do none of {', '.join(found.tasks)}",
@@ -299,7 +301,10 @@ def _references(
     wanted = {product for job in picks for product in (*job.manifest, job.truth)}
     if order.references == "split":
         wanted |= {*split_products(folder, Problems()).products[order.split]}
-    return references.pictures(folder, None if order.references == "all" else wanted, problems)
+    mine = Problems()
+    listed = references.pictures(folder, None if order.references == "all" else wanted, mine)
+    problems.merge(mine)
+    return listed
 
 
 def _build(
@@ -312,33 +317,12 @@ def _build(
         progress.end()
 
 
-def _content(job: Job) -> bytes:
-    """What a record of a job says without an answer: its key, its files, its truth."""
-    if isinstance(job, segmentation.SegmentationJob):
-        return job.content()
-    return job.failed({"kind": "", "what": ""}).to_line()
-
-
 def _card(
     order: Order, found: folders.Found, predictor: Predictor, streams: Sequence[_Stream]
 ) -> Json:
-    digest = hashlib.sha256()
-    for stream in streams:
-        digest.update(stream.name.encode())
-        for job in stream.jobs:
-            digest.update(_content(job))
-    names = [s.name for s in streams]
     return {
         "source": "folder",
-        "data": {
-            "root": str(found.root),
-            "name": found.root.name,
-            "kind": found.kind,
-            "split": order.split,
-            "subsets": [n.removeprefix(SEGMENTATION) for n in names if n.startswith(SEGMENTATION)],
-            "samples": {s.name: len(s.jobs) for s in streams},
-            "digest": digest.hexdigest(),
-        },
+        "data": data_card(found, order.split, {s.name: s.jobs for s in streams}),
         "predictor": predictor.about(),
         "settings": {
             **{name: getattr(order, name) for name in _KEPT},

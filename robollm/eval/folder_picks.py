@@ -18,7 +18,7 @@ from robollm.data.problems import Problems
 from robollm.eval.gather import CONTAINER, IMAGE, PICK, VIEW, Heard
 from robollm.eval.pictures import FilePicture, Header
 from robollm.eval.records import Json
-from robollm.eval.tasks.folders import find
+from robollm.eval.tasks.folders import find, refuse_empty
 
 ALL = "all"
 VIEWS = ("on_arm_low", "tote_wall")
@@ -237,8 +237,10 @@ def refuse_if_none(count: int, data: Path, split: str, problems: Problems) -> No
     """Raise when a split has no usable pick.
 
     Raises:
-        ConfigError: names the first problem.
+        ConfigError: names the first problem, or says that there is none in the split's list.
     """
+    if not count and split != ALL:
+        refuse_empty("identification", find_root(data), split)
     problems.refuse_if_empty(
         count, f"picks of {data}, split {split}", "choose another --split, or fetch the data again"
     )

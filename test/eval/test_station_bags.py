@@ -163,7 +163,7 @@ def test_a_bag_is_written_once_and_never_over_another(tmp_path):
     assert set(manifest["containers"]) == {t["id"] for t in truth}
     with pytest.raises(BagError, match="exists already"):
         make_bag(data, tmp_path / "out", Problems())
-    with pytest.raises(ConfigError, match="nothing usable"):
+    with pytest.raises(ConfigError, match="trainset lists nothing"):
         make_bag(data, tmp_path / "none", Problems(), split="train")
     assert not (tmp_path / "none" / "bag").exists()
     with pytest.raises(EvalError, match="views are image"):

@@ -17,7 +17,7 @@ from robollm.data.problems import Problems
 from robollm.eval.predictors import Predictor
 from robollm.eval.records import DefectRecord
 from robollm.eval.tasks.choose import spread
-from robollm.eval.tasks.folders import check_split
+from robollm.eval.tasks.folders import check_split, refuse_empty
 from robollm.runtime.pixels import Region
 from robollm.runtime.timing import Laps
 
@@ -104,6 +104,7 @@ def jobs(
     if crop not in CROPS:
         raise ConfigError(f"crop {crop!r}, want one of {', '.join(CROPS)}", fix="choose one")
     check_split("defects", folder, split)
+    refuse_empty("defects", folder, split)
     ids, final = read_split(folder, split, problems)
     found: Mapping[str, list[Image]]
     if final:

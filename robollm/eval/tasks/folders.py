@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from robollm.core.errors import ConfigError
-from robollm.data.armbench_defects import IMAGE_ROOT, VIDEO_ROOT
+from robollm.data.armbench_defects import IMAGE_ROOT, VIDEO_ROOT, read_list
 from robollm.data.armbench_files import is_simulated
 from robollm.data.armbench_identification import ROOT as PICK_ROOT
-from robollm.data.armbench_identification import SPLIT_FILE
+from robollm.data.armbench_identification import SPLIT_FILE, read_split
 from robollm.data.armbench_segmentation import ROOT as TOTE_ROOT
 from robollm.data.armbench_segmentation import SUBSETS
 
@@ -125,6 +125,44 @@ def check_split(task: str, folder: Path, split: str, subset: str = "") -> None:
             f"{folder / subset} has no split {split!r}, it has {', '.join(has) or 'none'}",
             fix="choose one of these with --split, or fetch the missing file",
         )
+
+
+def refuse_empty(task: str, folder: Path, split: str) -> None:
+    """Raise if the list of a split names nobody: nothing is wrong with the data then.
+
+    Args:
+        task: "identification", "defects" or "videos".
+        folder: of the task.
+        split: of `SPLITS`.
+
+    Raises:
+        ConfigError: names the list, and the splits that have samples.
+    """
+    listed = _listed(task, folder)
+    file, samples = listed[split]
+    if samples:
+        return
+    others = [name for name, (_, count) in listed.items() if count]
+    raise ConfigError(
+        f"{file} lists nothing for split {split!r}; splits with samples: "
+        f"{', '.join(others) or 'none'}",
+        fix=f"choose --split {others[0]}" if others else "give data with samples",
+    )
+
+
+def _listed(task: str, folder: Path) -> dict[str, tuple[str, int]]:
+    """Split -> the list it is made of, and how many that names."""
+    if task == "identification":
+        lists = read_split(folder)
+        part = {"test": "testset", "val": "trainset", "train": "trainset"}
+        return {s: (f"{folder / SPLIT_FILE}: {p}", len(lists[p])) for s, p in part.items()}
+    files = {s: folder / f"{s}.csv" for s in SPLITS}
+    ids = {s: set(read_list(file)) if file.is_file() else set() for s, file in files.items()}
+    if not files["val"].is_file():
+        files["val"], ids["val"] = files["train"], ids["train"]
+    else:
+        ids["train"] -= ids["val"]
+    return {s: (str(files[s]), len(ids[s])) for s in SPLITS}
 
 
 def _places(data: Path, task: str) -> Iterator[Path]:

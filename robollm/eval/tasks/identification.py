@@ -15,6 +15,7 @@ from robollm.data.problems import Problems
 from robollm.eval.predictors import N3, Predictor
 from robollm.eval.records import IdentificationRecord, pack_vector
 from robollm.eval.tasks.choose import spread
+from robollm.eval.tasks.folders import refuse_empty
 from robollm.runtime.pixels import Region
 from robollm.runtime.timing import Laps
 
@@ -82,6 +83,7 @@ def jobs(
             f"{', '.join(CROPS)}",
             fix="correct the option",
         )
+    refuse_empty("identification", folder, split)
     picks = list(split_picks(folder, split, problems, keep_learned=True))
     problems.refuse_if_empty(len(picks), f"{folder}, split {split}", "check the data folder")
     out = []

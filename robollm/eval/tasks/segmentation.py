@@ -17,7 +17,7 @@ from robollm.data.problems import Problems
 from robollm.eval.predictors import Predictor, rle_json
 from robollm.eval.records import Json, SegmentationRecord
 from robollm.eval.tasks.choose import spread
-from robollm.eval.tasks.folders import check_split
+from robollm.eval.tasks.folders import check_split, splits_of
 from robollm.metrics.rle import exact_rle
 from robollm.runtime.timing import Laps
 
@@ -119,6 +119,12 @@ def jobs(
         raise ConfigError(f"there is no {file}", fix="choose --masks polygons")
     known = {name: name for name in KNOWN} | {k.lower(): v for k, v in (names or {}).items()}
     records = [_readable(one, file, problems) for one in read_instances(file, problems)]
+    if not records and not len(problems):
+        others = [s for s in splits_of("segmentation", folder, subset) if s != split]
+        raise ConfigError(
+            f"{file} lists no image; other splits: {', '.join(others) or 'none'}",
+            fix="choose one of these with --split" if others else "give data with samples",
+        )
     problems.refuse_if_empty(len(records), str(file), "check the folder and its images")
     _check_categories(records, file, known, problems)
     chosen = spread(records, limit)

@@ -17,7 +17,7 @@ from robollm.eval.predictors import Predictor
 from robollm.eval.records import DefectRecord
 from robollm.eval.tasks.choose import spread
 from robollm.eval.tasks.defects import ImageJob
-from robollm.eval.tasks.folders import check_split
+from robollm.eval.tasks.folders import check_split, refuse_empty
 from robollm.runtime.pixels import Region
 from robollm.runtime.timing import Laps
 
@@ -52,6 +52,7 @@ def jobs(
         ConfigError: if a list is missing, a video is in two splits, or nothing can be used.
     """
     check_split("videos", folder, split)
+    refuse_empty("videos", folder, split)
     ids, final = read_split(folder, split, problems)
     forms: Counter[str] = Counter()
     if final:

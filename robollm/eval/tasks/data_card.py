@@ -1,0 +1,42 @@
+"""What a run's card says of its data: where and what they are, and a digest of what is asked."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+
+from robollm.eval.recorder import Job
+from robollm.eval.records import SEGMENTATION, Json
+from robollm.eval.tasks.folders import Found
+from robollm.eval.tasks.segmentation import SegmentationJob
+
+
+def data_card(found: Found, split: str, streams: Mapping[str, Sequence[Job]]) -> Json:
+    """The card's part `data`.
+
+    Args:
+        found: the folder.
+        split: of it.
+        streams: name -> jobs, in the order of the digest.
+    """
+    digest = hashlib.sha256()
+    for name, jobs in streams.items():
+        digest.update(name.encode())
+        for job in jobs:
+            digest.update(_content(job))
+    return {
+        "root": str(found.root),
+        "name": found.root.name,
+        "kind": found.kind,
+        "split": split,
+        "subsets": [s.removeprefix(SEGMENTATION) for s in streams if s.startswith(SEGMENTATION)],
+        "samples": {name: len(jobs) for name, jobs in streams.items()},
+        "digest": digest.hexdigest(),
+    }
+
+
+def _content(job: Job) -> bytes:
+    """What a record of a job says without an answer: its key, its files, its truth."""
+    if isinstance(job, SegmentationJob):
+        return job.content()
+    return job.failed({"kind": "", "what": ""}).to_line()
