@@ -36,7 +36,8 @@ class Image:
     """One image of an induct as it is on disk.
 
     `box`: (x1, y1, x2, y2), px, of what is held; None: the whole image. `product`: Product-ID if
-    the annotation tells it, else "".
+    the annotation tells it, else "". `box_form`: as the box is written, see
+    `armbench_defect_boxes`; "": there is none, or nobody asked.
     """
 
     induct: str
@@ -44,6 +45,7 @@ class Image:
     label: str
     box: tuple[int, int, int, int] | None
     product: str = ""
+    box_form: str = ""
 
 
 def write_images(

@@ -1,7 +1,7 @@
 """ARMBench's defect images as training and evaluation read them: splits, and what is unusable.
 
 Nothing here stops at a bad file: it is skipped, named and counted. Contradictions between the lists
-do stop.
+do stop, and boxes of two forms.
 """
 
 from __future__ import annotations
@@ -10,15 +10,16 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from robollm.core.errors import ConfigError, FrameError
-from robollm.data.armbench_defects import LABELS, NOMINAL, Image, outer, read_list
+from robollm.data.armbench_defect_boxes import Annotated, form_of, outlines
+from robollm.data.armbench_defects import LABELS, NOMINAL, Image, read_list
 from robollm.data.armbench_files import read_object
 from robollm.data.images import image_size
 from robollm.data.problems import Problems
@@ -28,71 +29,29 @@ PRODUCT_KEYS = ("product_id", "product", "GT_ID")
 """Of an image's annotation, where its product may be named."""
 
 
-def _numbers(value: Any) -> tuple[float, ...]:
-    """The numbers of a list; () if it is none."""
-    if not isinstance(value, list):
-        return ()
-    try:
-        numbers = tuple(float(v) for v in value)
-    except (TypeError, ValueError):
-        return ()
-    return numbers if np.isfinite(numbers).all() else ()
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """An image that is read but for its box."""
+
+    induct: str
+    path: Path
+    label: str
+    product: str
+    annotated: Annotated
+
+    def finished(self, form: str | None, problems: Problems) -> Image | None:
+        """The image, `form`: of boxes, None: they don't matter. None, and a problem: a bad box."""
+        box, used = None, ""
+        if form is not None:
+            try:
+                box, used = self.annotated.held(form, problems)
+            except FrameError as e:
+                problems.note(e.kind, self.annotated.file, e.what)
+                return None
+        return Image(self.induct, self.path, self.label, box, self.product, used)
 
 
-def _outlines(value: Any) -> tuple[tuple[float, ...], ...]:
-    rings = [_numbers(ring) for ring in value] if isinstance(value, list) else []
-    return tuple(ring for ring in rings if len(ring) >= 6 and len(ring) % 2 == 0)
-
-
-def _within(
-    value: Sequence[float], text: str, size: tuple[int, int], file: Path, problems: Problems
-) -> tuple[int, int, int, int]:
-    """Whole pixels around a box, clipped to the image.
-
-    Raises:
-        FrameError: if the box has no pixel of the image, or is no box.
-    """
-    height, width = size
-    if len(value) != 4 or value[2] <= value[0] or value[3] <= value[1]:
-        raise FrameError(f"the box is {text[:80]}, want x1, y1, x2, y2", kind="bad_box")
-    x1, y1, x2, y2 = outer(*value)
-    inside = (max(x1, 0), max(y1, 0), min(x2, width), min(y2, height))
-    what = f"the box {[x1, y1, x2, y2]} is not within the image of {width}x{height} px"
-    if inside[2] <= inside[0] or inside[3] <= inside[1]:
-        raise FrameError(what, kind="bad_box")
-    if inside != (x1, y1, x2, y2):
-        problems.note("clipped_box", file, what, "cut at the border")
-    return inside
-
-
-def _held(
-    file: Path, annotation: Mapping[str, Any], size: tuple[int, int], problems: Problems
-) -> tuple[int, int, int, int] | None:
-    """The box within the image, of the polygons if it is no use; None: the whole image.
-
-    Raises:
-        FrameError: if there is a box, but neither it nor the polygons' is of use.
-    """
-    given = annotation.get("box")
-    value, rings = _numbers(given), _outlines(annotation.get("polygons"))
-    if len(value) == 4 and not any(value):
-        return None
-    if given is not None:
-        try:
-            return _within(value, str(given), size, file, problems)
-        except FrameError as e:
-            if not rings:
-                raise
-            problems.note("box_of_polygons", file, e.what, "that of the polygons taken")
-    if not rings:
-        problems.note("no_box", file, "neither box nor polygons", "the whole image taken")
-        return None
-    corners = np.concatenate([np.reshape(ring, (-1, 2)) for ring in rings])
-    value = (*corners.min(axis=0), *corners.max(axis=0))
-    return _within(value, "that of the polygons, without an area", size, file, problems)
-
-
-def _read_one(induct: str, file: Path, problems: Problems) -> Image | None:
+def _read_one(induct: str, file: Path, problems: Problems) -> _Draft | None:
     """Read an annotation and the head of its image; None, and a problem, if it can't be used."""
     try:
         annotation = json.loads(file.read_bytes())
@@ -109,48 +68,69 @@ def _read_one(induct: str, file: Path, problems: Problems) -> Image | None:
         return None
     path = file.with_suffix(".jpg")
     try:
-        box = _held(file, annotation, image_size(path), problems)
+        annotated = Annotated(file, annotation, image_size(path))
     except FrameError as e:
         problems.note(e.kind, file, e.what)
         return None
     product = next((str(annotation[k]) for k in PRODUCT_KEYS if annotation.get(k)), "")
-    return Image(induct, path, label, box, product)
+    return _Draft(induct, path, label, product, annotated)
 
 
-def scan_images(root: Path, inducts: Sequence[str], problems: Problems) -> dict[str, list[Image]]:
-    """Read the images of inducts; what can't be used is skipped and noted, nothing is raised.
+def scan_images(
+    root: Path, inducts: Sequence[str], problems: Problems, *, boxes: bool = True
+) -> dict[str, list[Image]]:
+    """Read the images of inducts; what can't be used is skipped and noted.
 
     Args:
         root: the folder `IMAGE_ROOT`.
         inducts: their ids.
         problems: gets `missing_induct`, `empty_induct`, `bad_json` (with its line), `no_label`,
             `unknown_label`, `no_annotation`, `bad_box`, `clipped_box`, `box_of_polygons`, `no_box`,
-            and what `robollm.data.images.image_size` finds. Instead of a box that is no box, or has
-            no pixel of the image, that of the polygons is taken; without any the image is skipped.
+            `box_form`, and what `robollm.data.images.image_size` finds. Instead of a box that is no
+            box, or has no pixel of the image, that of the polygons is taken; without any the image
+            is skipped.
+        boxes: whether they matter; False: every image is to be looked at whole.
 
     Returns:
         Induct -> images in order of time; inducts without any are left out. Boxes lie within
         their image.
+
+    Raises:
+        ConfigError: if boxes are written in two ways, see `armbench_defect_boxes`.
     """
+    drafts = {induct: _drafts(root, induct, problems) for induct in inducts}
+    form = None
+    if boxes:
+        every = [one.annotated for some in drafts.values() for one in some or ()]
+        form = form_of(every, root, problems)
     found: dict[str, list[Image]] = {}
-    for induct in inducts:
-        folder = root / "data" / induct
-        if not folder.is_dir():
-            problems.note("missing_induct", f"induct {induct}", f"there is no {folder}")
+    for induct, some in drafts.items():
+        if some is None:
             continue
-        files = {p.stem for p in folder.iterdir() if p.suffix in (".json", ".jpg")}
-        images = []
-        for stem in sorted(files, key=lambda name: (len(name), name)):
-            file = folder / f"{stem}.json"
-            if not file.is_file():
-                problems.note("no_annotation", file.with_suffix(".jpg"), f"there is no {file.name}")
-            elif image := _read_one(induct, file, problems):
-                images.append(image)
+        images = [image for one in some if (image := one.finished(form, problems)) is not None]
         if images:
             found[induct] = images
         else:
-            problems.note("empty_induct", f"induct {induct}", f"no usable image in {folder}")
+            what = f"no usable image in {root / 'data' / induct}"
+            problems.note("empty_induct", f"induct {induct}", what)
     return found
+
+
+def _drafts(root: Path, induct: str, problems: Problems) -> list[_Draft] | None:
+    """The images of an induct, in order of time; None: it has no folder."""
+    folder = root / "data" / induct
+    if not folder.is_dir():
+        problems.note("missing_induct", f"induct {induct}", f"there is no {folder}")
+        return None
+    stems = {p.stem for p in folder.iterdir() if p.suffix in (".json", ".jpg")}
+    out = []
+    for stem in sorted(stems, key=lambda name: (len(name), name)):
+        file = folder / f"{stem}.json"
+        if not file.is_file():
+            problems.note("no_annotation", file.with_suffix(".jpg"), f"there is no {file.name}")
+        elif one := _read_one(induct, file, problems):
+            out.append(one)
+    return out
 
 
 def read_mask(image: Image, hw: tuple[int, int]) -> NDArray[np.bool_]:
@@ -168,7 +148,7 @@ def read_mask(image: Image, hw: tuple[int, int]) -> NDArray[np.bool_]:
     """
     file = image.path.with_suffix(".json")
     try:
-        rings = _outlines(read_object(file).get("polygons"))
+        rings = outlines(read_object(file).get("polygons"))
     except ConfigError as e:
         raise FrameError(e.what, kind="no_polygon", fix=e.fix) from e
     if not rings:

@@ -56,7 +56,7 @@ _NOTED = (
     NOT_THERE, "missing_view", "learned_product", "product_in_train_and_test", "repeated_induct",
     # Used all the same, or otherwise than usual; captions say so where it matters.
     "clipped_box", "box_of_polygons", "no_box", "other_category", "mixed_sizes", "label_form",
-    "no_frame_rate", "mixed_sessions",
+    "box_form", "no_frame_rate", "mixed_sessions",
     # The sample has a record that says so: it counts as wrong, and makes the run partial itself.
     "no_view", "wrong_size", "other_size", "unreadable_video", "truncated_video", "corrupt_video",
     # Counted beside the figures.

@@ -127,6 +127,19 @@ def test_lost_truth_is_in_json_markdown_and_the_banner(tmp_path, monkeypatch):
         assert "7 empty_segmentation" in text
 
 
+def test_the_caption_of_defects_says_in_which_form_boxes_are_written(tmp_path, monkeypatch):
+    write_defects(tmp_path / "data", inducts=3)
+    for file in (tmp_path / "data" / IMAGE_ROOT / "data").rglob("*_0.json"):
+        file.write_text(json.dumps({"label": "nominal", "box": [9, 8, 5, 6]}))
+    run = answered(monkeypatch, tmp_path / "data", tmp_path / "run")
+    assert {tuple(r.box) for r in run.records("defects") if r.box} == {(9, 8, 14, 14)}
+    (section,) = score(run, draws=100).sections
+    assert "crop box (x, y, width, height in the annotations)" in section.protocol
+    whole = answered(monkeypatch, tmp_path / "data", tmp_path / "whole", defect_crop="image")
+    assert "crop image;" in score(whole, draws=100).sections[0].protocol
+    assert "box_form" not in whole.card["problems"]["counts"]
+
+
 def test_an_induct_image_with_a_box_of_no_use_is_a_lost_sample(tmp_path, monkeypatch):
     write_defects(tmp_path / "data", inducts=3, frames=3)
     (one, *_) = sorted((tmp_path / "data" / IMAGE_ROOT / "data").rglob("*_1.json"))

@@ -57,11 +57,15 @@ class TrainingImages:
             return cls((), e.what)
         if split == "train" or (split != "test" and not final):
             return cls((), f"the split {split!r} is what it would learn from")
-        found = scan_images(root, spread(inducts, MOST), Problems())
+        whole = options.get("defect_crop") == "image"
+        try:
+            found = scan_images(root, spread(inducts, MOST), Problems(), boxes=not whole)
+        except ConfigError as e:
+            return cls((), e.what)
         images = spread([image for induct in found.values() for image in induct], MOST)
         if not images:
             return cls((), f"no usable picture in the training split of {IMAGE_ROOT}")
-        return cls(tuple(images), whole=options.get("defect_crop") == "image")
+        return cls(tuple(images), whole=whole)
 
     @property
     def labels(self) -> list[str]:

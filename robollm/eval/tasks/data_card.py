@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 
 from robollm.eval.recorder import Job
 from robollm.eval.records import SEGMENTATION, Json
+from robollm.eval.tasks.defects import ImageJob
 from robollm.eval.tasks.folders import Found
 from robollm.eval.tasks.segmentation import SegmentationJob
 
 
 def data_card(found: Found, split: str, streams: Mapping[str, Sequence[Job]]) -> Json:
-    """The card's part `data`.
+    """The card's part `data`; with `box_form` if boxes of defects are looked at.
 
     Args:
         found: the folder.
@@ -24,6 +25,8 @@ def data_card(found: Found, split: str, streams: Mapping[str, Sequence[Job]]) ->
         digest.update(name.encode())
         for job in jobs:
             digest.update(_content(job))
+    every = (job for jobs in streams.values() for job in jobs)
+    forms = {job.box_form for job in every if isinstance(job, ImageJob)} - {""}
     return {
         "root": str(found.root),
         "name": found.root.name,
@@ -32,6 +35,7 @@ def data_card(found: Found, split: str, streams: Mapping[str, Sequence[Job]]) ->
         "subsets": [s.removeprefix(SEGMENTATION) for s in streams if s.startswith(SEGMENTATION)],
         "samples": {name: len(jobs) for name, jobs in streams.items()},
         "digest": digest.hexdigest(),
+        **({"box_form": forms.pop()} if forms else {}),
     }
 
 

@@ -158,5 +158,7 @@ def _protocol(card: Json, video: bool) -> str:
             f"at most {settings.get('frames_per_video', '?')} per video"
         )
     else:
-        words.append(f"crop {settings.get('defect_crop', 'box')}")
+        form = card["data"].get("box_form")
+        told = f" ({form} in the annotations)" if form else ""
+        words.append(f"crop {settings.get('defect_crop', 'box')}{told}")
     return "; ".join([*words, learned_from(card, "defects")])

@@ -39,6 +39,7 @@ class ImageJob:
         time_s: since the induct's first picture; None: not known.
         label: what it shows.
         box: what is looked at, (x1, y1, x2, y2) px; None: all of it.
+        box_form: as the annotation writes it, see `data.armbench_defect_boxes`; "": it has none.
     """
 
     root: Path
@@ -48,6 +49,7 @@ class ImageJob:
     time_s: float | None
     label: str
     box: tuple[int, int, int, int] | None
+    box_form: str = ""
 
     @property
     def key(self) -> str:
@@ -99,7 +101,8 @@ def jobs(
         limit: at most so many inducts, evenly spread; 0: all.
 
     Raises:
-        ConfigError: if a list is missing, an induct is in two splits, or nothing can be used.
+        ConfigError: if a list is missing, an induct is in two splits, boxes are written in two
+            ways, or nothing can be used.
     """
     if crop not in CROPS:
         raise ConfigError(f"crop {crop!r}, want one of {', '.join(CROPS)}", fix="choose one")
@@ -107,10 +110,11 @@ def jobs(
     refuse_empty("defects", folder, split)
     ids, final = read_split(folder, split, problems)
     found: Mapping[str, list[Image]]
+    boxes = crop == "box"
     if final:
-        found = scan_images(folder, spread(ids, limit), problems)
+        found = scan_images(folder, spread(ids, limit), problems, boxes=boxes)
     else:
-        every = scan_images(folder, ids, problems)
+        every = scan_images(folder, ids, problems, boxes=boxes)
         labels = {one: worst([i.label for i in images]) for one, images in every.items()}
         train, val = split_inducts(labels, _SHARE, 0)
         found = {one: every[one] for one in spread(train if split == "train" else val, limit)}
@@ -119,7 +123,7 @@ def jobs(
     )
     times = _times(folder.parent / SIMULATED)
     return [
-        _job(root, image, _number(image, place), times.get(induct, {}), crop)
+        _job(root, image, _number(image, place), times.get(induct, {}))
         for induct, images in found.items()
         for place, image in enumerate(images)
     ]
@@ -161,7 +165,7 @@ def _number(image: Image, place: int) -> int:
     return int(end) if end.isdecimal() else place
 
 
-def _job(root: Path, image: Image, number: int, times: Mapping[int, float], crop: str) -> ImageJob:
+def _job(root: Path, image: Image, number: int, times: Mapping[int, float]) -> ImageJob:
     return ImageJob(
         root,
         str(image.path.relative_to(root)),
@@ -169,7 +173,8 @@ def _job(root: Path, image: Image, number: int, times: Mapping[int, float], crop
         number,
         times.get(number),
         image.label,
-        image.box if crop == "box" else None,
+        image.box,
+        image.box_form,
     )
 
 

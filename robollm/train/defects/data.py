@@ -148,7 +148,7 @@ class DefectData(TaskData):
 
     def _inducts(self, split: str, share: float, seed: int) -> dict[str, list[Image]]:
         ids, final = read_split(self.root, split, self.problems)
-        found = scan_images(self.root, ids, self.problems)
+        found = scan_images(self.root, ids, self.problems, boxes=self._crop != "image")
         if final:
             return found
         labels = {one: worst([i.label for i in images]) for one, images in found.items()}
