@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
 from robollm.core.errors import ConfigError
 from robollm.data import armbench_identification as armbench
+from robollm.data.armbench_files import read_object
 from robollm.data.problems import Problems
 
 SPLITS = ("train", "val", "test")
@@ -73,3 +74,55 @@ def outline_box(root: Path, pick: str, view: str) -> tuple[float, float, float, 
     margin = _MARGIN * (high - low)
     (x1, y1), (x2, y2) = (low - margin).tolist(), (high + margin).tolist()
     return x1, y1, x2, y2
+
+
+class Outlines:
+    """Looks which pictures have the annotated outline that they are to be cropped by.
+
+    Args:
+        root: the folder `armbench.ROOT`.
+        problems: gets `no_outline`, with the keys that are there instead.
+    """
+
+    def __init__(self, root: Path, problems: Problems) -> None:
+        self._root, self._problems = root, problems
+        self._pictures = self._lost = 0
+        self._first = ""
+
+    def look(self, pick: str, views: Iterable[str]) -> None:
+        """Note the views of a pick that have none.
+
+        Raises:
+            ConfigError: if the annotation is not readable.
+        """
+        folder = self._root / "Picks" / pick
+        for view in views:
+            self._pictures += 1
+            if armbench.polygons(self._root, pick, view):
+                continue
+            self._lost += 1
+            annotation = read_object(folder / "annotation.json")
+            keys = (
+                f"{key} ({', '.join(value)})" if isinstance(value, dict) and value else key
+                for key, value in sorted(annotation.items())
+            )
+            what = f"no outline in {view}; annotation.json has {', '.join(keys)}"
+            self._first = self._first or f"{folder.name}: {what}"
+            self._problems.note("no_outline", folder, what, "the whole picture is used")
+
+    def refuse_if_none(self, what: str, fix: str) -> None:
+        """Raise when no picture has one: all would be whole, under another name.
+
+        Args:
+            what: where the pictures are from.
+            fix: how to ask for whole pictures.
+
+        Raises:
+            ConfigError: with the keys of the first annotation.
+        """
+        if self._pictures and self._lost == self._pictures:
+            raise ConfigError(
+                f"{what}: none of {self._pictures} pictures has an outline, want polygons by view "
+                f"in `segmentation`; first: {self._first}",
+                fix=fix,
+            )

@@ -26,7 +26,7 @@ from robollm.core.open_set import Seen, halves, report
 from robollm.core.rates import open_set_curve, thresholds_for
 from robollm.core.settings import PickConfig
 from robollm.data.armbench_identification import Pick
-from robollm.data.armbench_picks import outline_box
+from robollm.data.armbench_picks import Outlines, outline_box
 from robollm.data.images import read_image
 from robollm.data.problems import Problems
 from robollm.gallery.snapshot import StoredGallery
@@ -106,15 +106,17 @@ def look(
         picks: with truth and manifest.
         views: ARMBench's names of the views to use; those that are missing are missing.
         view_fusion: see `IdentificationPolicy`.
-        problems: gets pictures that can't be read.
+        problems: gets pictures that can't be read, and those without a wanted outline.
         outlines: ARMBench's folder, to look at the annotated object alone; None: at whole pictures.
         progress: called with the number of picks done.
 
     Raises:
         InferenceError: if the model fails.
         GalleryError: if the gallery can't be searched.
+        ConfigError: if outlines are asked for and no picture has one.
     """
     seen: list[Seen] = []
+    cut = Outlines(outlines, problems) if outlines else None
     left_out: Counter[str] = Counter()
     used: Counter[str] = Counter()
     sizes: list[int] = []
@@ -131,6 +133,8 @@ def look(
         if len(allow) < 2:  # taking out the truth leaves nothing: always unknown, tells nothing
             left_out["alone_in_manifest"] += 1
             continue
+        if cut is not None:
+            cut.look(pick.id, (name for name in views if name in pick.views))
         shown = [_view(pick, name, outlines, problems) for name in views if name in pick.views]
         regions, _ = perceiver.naming.usable_views(shown, quality, view_fusion)
         if not regions:
@@ -142,6 +146,8 @@ def look(
         seen.append(Seen(pick.truth, tuple(inside), tuple(outside)))
         used.update(regions.keys())
         sizes.append(len(allow))
+    if cut is not None:
+        cut.refuse_if_none(str(outlines), "--crop image")
     return Looked(tuple(seen), dict(left_out), dict(used), tuple(sizes))
 
 

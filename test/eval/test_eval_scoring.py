@@ -10,7 +10,7 @@ import pytest
 from in_process import answered, predict_here
 from tiny_armbench import write_defects, write_picks, write_totes
 
-from robollm.core.errors import EvalError
+from robollm.core.errors import ConfigError, EvalError
 from robollm.core.masks import MaskWindow
 from robollm.core.settings import RuntimeConfig
 from robollm.data.armbench_identification import ROOT as PICKS
@@ -34,6 +34,12 @@ def square(category, x, y, score=0.9, side=10):
     mask = np.zeros((40, 60), np.bool_)
     mask[y : y + side, x : x + side] = True
     return instance(category, (x, y, x + side, y + side), mask_rle(mask), score)
+
+
+def outline(root, pick):
+    """Give the first view of a pick an outline."""
+    note = {"GT_ID": f"B{pick:03}", "segmentation": {"PickRGB": [[2, 2, 2, 8, 8, 8, 8, 2]]}}
+    (root / "Picks" / f"pick{pick:04}" / "annotation.json").write_text(json.dumps(note))
 
 
 def truth(*found):
@@ -138,6 +144,7 @@ def test_a_video_of_both_defects_counts_for_both():
 
 def test_baselines_answer_the_same_samples_in_the_same_crops(tmp_path, monkeypatch):
     write_picks(tmp_path / "data", products=4, count=4)
+    outline(tmp_path / "data" / PICKS, 0)
     write_defects(tmp_path / "data", inducts=3)
     write_totes(tmp_path / "data", images=2, subsets=(MIX,))
     monkeypatch.setattr(armbench, "predict", predict_here)
@@ -158,9 +165,7 @@ def test_baselines_answer_the_same_samples_in_the_same_crops(tmp_path, monkeypat
 
 def test_the_crop_is_the_outline_where_it_is_asked_for(tmp_path, monkeypatch):
     write_picks(tmp_path / "data", products=4, count=4)
-    pick = tmp_path / "data" / PICKS / "Picks" / "pick0000"
-    outline = '{"GT_ID": "B000", "segmentation": {"PickRGB": [[2, 2, 2, 8, 8, 8, 8, 2]]}}'
-    (pick / "annotation.json").write_text(outline)
+    outline(tmp_path / "data" / PICKS, 0)
     vectors = []
     for crop in ("image", "segment"):
         run = answered(
@@ -169,6 +174,25 @@ def test_the_crop_is_the_outline_where_it_is_asked_for(tmp_path, monkeypatch):
         vectors.append({r.key: r.vectors["n1"] for r in run.records("identification")})
     assert vectors[0]["pick0000"] != vectors[1]["pick0000"]
     assert vectors[0]["pick0002"] == vectors[1]["pick0002"]  # it has no outline
+    assert run.card["problems"]["counts"]["no_outline"] == 10  # of 11 pictures
+    lines = "\n".join(run.card["problems"]["lines"])
+    assert "no outline in ToteWallRGB; annotation.json has GT_ID, segmentation (PickRGB)" in lines
+    metrics = score(run, draws=100)
+    assert not metrics.partial
+    said = "crop segment (10 pictures have no outline: the whole of them)"
+    assert said in metrics.sections[0].protocol
+
+
+def test_a_crop_by_outlines_that_nobody_drew_is_an_error(tmp_path, monkeypatch):
+    write_picks(tmp_path / "data", products=4, count=4)
+    for file in (tmp_path / "data" / PICKS).glob("Picks/*/annotation.json"):
+        file.write_text('{"GT_ID": "B000", "masks": {"PickRGB": []}}')
+    with pytest.raises(ConfigError, match="none of 11 pictures has an outline") as e:
+        answered(
+            monkeypatch, tmp_path / "data", tmp_path / "run", identification_crop="segment"
+        )  # fmt: skip
+    assert "annotation.json has GT_ID, masks (PickRGB)" in e.value.what
+    assert "--pick-crop image" in e.value.fix
 
 
 def test_a_picture_gone_meanwhile_costs_its_sample_alone(tmp_path, monkeypatch):

@@ -18,7 +18,7 @@ from robollm.core.errors import CalibrationError, ConfigError, GalleryError
 from robollm.core.frame import Frame
 from robollm.core.settings import IdentificationConfig, PickConfig
 from robollm.data import armbench_identification as armbench
-from robollm.data.armbench_picks import outline_box, split_picks
+from robollm.data.armbench_picks import Outlines, outline_box, split_picks
 from robollm.data.problems import Problems
 from robollm.gallery.catalogue import Catalogue
 from robollm.gallery.manifest import Manifests
@@ -72,7 +72,9 @@ def data(tmp_path_factory):
             truth = "stranger"
         elif name == "K003":
             shown = {"PickRGB": jpeg(np.zeros((90, 100, 3), np.uint8))}
-        armbench.write_pick(root, name, shown, listed, {"GT_ID": truth})
+        outline = {"PickRGB": [[2, 2, 88, 2, 88, 80, 2, 80]]} if i % 2 else {}
+        annotation = {"GT_ID": truth, "segmentation": outline}
+        armbench.write_pick(root, name, shown, listed, annotation)
     armbench.write_split(
         root,
         {"train": [], "val": [], "test": picks},
@@ -265,6 +267,18 @@ def test_an_outline_becomes_its_box_and_five_percent_around_it(data):
     armbench.write_pick(root, "other", {}, {}, {"GT_ID": "P00", **outline})
     assert outline_box(root, "other", "PickRGB") == pytest.approx((18, 9, 62, 31))
     assert outline_box(root, "other", "ToteWallRGB") is None
+
+
+def test_pictures_without_an_outline_are_counted_and_a_split_without_any_is_refused(data):
+    problems = Problems()
+    outlines = Outlines(data / armbench.ROOT, problems)
+    outlines.look("K004", ["PickRGB", "ToteWallRGB"])
+    with pytest.raises(ConfigError, match="none of 2 pictures has an outline") as e:
+        outlines.refuse_if_none("these picks", "--crop image")
+    assert "K004: no outline in PickRGB; annotation.json has GT_ID, segmentation" in e.value.what
+    outlines.look("K005", ["PickRGB"])
+    outlines.refuse_if_none("these picks", "--crop image")
+    assert problems.counts == {"no_outline": 2}
 
 
 def test_a_split_that_is_not_there_is_refused(data):

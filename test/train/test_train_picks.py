@@ -119,6 +119,19 @@ def test_a_segment_crop_is_the_box_of_the_outline(whole):
     assert (part == want.transpose(2, 0, 1)).all()
 
 
+def test_a_split_without_any_outline_is_not_cropped_by_them(own):
+    files = sorted(own.glob("Picks/*/annotation.json"))
+    files[0].write_text(json.dumps({**json.loads(files[0].read_text()), "segmentation": {}}))
+    noted = PickData(own, "train", size=8, crop="segment").problems
+    assert noted.counts["no_outline"] == 1
+    assert "annotation.json has GT_ID, segmentation" in "\n".join(noted.lines())
+    for file in files:
+        file.write_text(json.dumps({"GT_ID": json.loads(file.read_text())["GT_ID"]}))
+    with pytest.raises(ConfigError, match=r"pictures has an outline.*json has GT_ID") as e:
+        PickData(own, "train", size=8, crop="segment")
+    assert "crop='image'" in e.value.fix
+
+
 def test_evaluation_has_the_picks_and_then_the_references_of_their_manifests(whole):
     data = PickData(whole, "val", size=16)
     about = [data[i]["data_samples"] for i in range(len(data))]

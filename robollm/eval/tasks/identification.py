@@ -9,7 +9,7 @@ from pathlib import Path
 
 from robollm.core.errors import ConfigError, FrameError
 from robollm.core.frame import Frame
-from robollm.data.armbench_picks import CROPS, SPLITS, outline_box, split_picks
+from robollm.data.armbench_picks import CROPS, SPLITS, Outlines, outline_box, split_picks
 from robollm.data.images import read_image
 from robollm.data.problems import Problems
 from robollm.eval.predictors import N3, Predictor
@@ -69,13 +69,15 @@ def jobs(
         root: the folder that files are named relative to.
         folder: of identification.
         split: "test", "val" or "train"; the last two are ARMBench's training picks, by product.
-        problems: gets what `split_picks` finds, and `missing_view` (the pick is asked without it).
+        problems: gets what `split_picks` finds, `missing_view` (the pick is asked without it), and
+            `no_outline` (the whole picture is asked with).
         views: ARMBench's names of the views to look at.
         crop: "image": the whole picture, as the devkit; "segment": the annotated outline's box.
         limit: at most so many, evenly spread; 0: all.
 
     Raises:
-        ConfigError: for an unknown split or crop, a damaged file, or if no pick can be used.
+        ConfigError: for an unknown split or crop, a damaged file, or if no pick can be used, or
+            none has an outline to crop by.
     """
     if split not in SPLITS or crop not in CROPS:
         raise ConfigError(
@@ -86,13 +88,18 @@ def jobs(
     refuse_empty("identification", folder, split)
     picks = list(split_picks(folder, split, problems, keep_learned=True))
     problems.refuse_if_empty(len(picks), f"{folder}, split {split}", "check the data folder")
-    out = []
+    out, outlines = [], Outlines(folder, problems)
     for pick in spread(picks, limit):
         files = {v: str(pick.views[v].relative_to(root)) for v in views if v in pick.views}
         for view in (v for v in views if v not in pick.views):
             where = folder / "Picks" / pick.id
             problems.note("missing_view", where, f"there is no {view}.jpg", "asked without it")
+        if crop == "segment":
+            outlines.look(pick.id, files)
         out.append(PickJob(pick.id, root, folder, pick.truth, pick.manifest, files, crop))
+    outlines.refuse_if_none(
+        f"{folder}, split {split}", "--pick-crop image: whole pictures, as ARMBench's devkit"
+    )
     return out
 
 

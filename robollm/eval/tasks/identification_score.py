@@ -243,13 +243,15 @@ def _protocol(run: RunFolder, gallery: Gallery) -> str:
         "manifests": "references of the picks' containers alone: 'all' is no whole gallery",
         "given": "the gallery that was given",
     }[settings.get("references", "given")]
+    lost = card.get("problems", {}).get("counts", {}).get("no_outline", 0)
+    whole = f" ({lost} pictures have no outline: the whole of them)" if lost else ""
     return "; ".join(
         (
             "recall@k among unique products (product), reference images (image) or mean vectors "
             "(centroid); a pick whose product has no reference counts as wrong",
             "N=1: PickRGB; N=3: with two post-pick views, joined by the bundle (n3) or each "
             "reference's nearest view (n3max, devkit)",
-            f"crop {settings.get('identification_crop', 'image')}",
+            f"crop {settings.get('identification_crop', 'image')}{whole}",
             f"{len(gallery.products)} products, {what}",
             learned_from(card, "identification"),
         )

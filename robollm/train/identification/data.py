@@ -16,6 +16,7 @@ from robollm.core.content import product_of
 from robollm.core.errors import ConfigError, FrameError
 from robollm.data import armbench_identification as armbench
 from robollm.data.armbench_files import VIEWS
+from robollm.data.armbench_picks import Outlines
 from robollm.data.armbench_segmentation import ROOT
 from robollm.data.images import read_image
 from robollm.data.problems import Problem
@@ -127,10 +128,11 @@ class PickData(TaskData):
         self._files: dict[str, list[Path]] = {}
         self._splits = armbench.split_products(self.root, self.problems, val_share, split_seed)
         limits = (val_picks, val_distractors) if split == "val" else (0, 0)
+        self._outlines = Outlines(self.root, self.problems)
         self.picks = self._read_picks(*limits, np.random.default_rng([split_seed, 5]))
-        self.problems.refuse_if_empty(
-            len(self.picks), f"{self.root}, split {split}", "check the data folder"
-        )
+        where = f"{self.root}, split {split}"
+        self.problems.refuse_if_empty(len(self.picks), where, "check the data folder")
+        self._outlines.refuse_if_none(where, "set crop='image'")
         self.products = sorted(
             {p for ids in self._splits.products.values() for p in ids}
             | {pick.truth for pick in self.picks}
@@ -293,10 +295,8 @@ class PickData(TaskData):
         if lost:
             what = "has no reference image"
             note(self.problems, "truth_without_reference", self.root, pick, what, action)
-        for view in self.views if self.crop == "segment" else ():
-            if view in pick.views and not armbench.polygons(self.root, pick.id, view):
-                what, action = f"has no outline in {view}", "the whole picture is used"
-                note(self.problems, "no_outline", self.root, pick, what, action)
+        if self.crop == "segment":
+            self._outlines.look(pick.id, (v for v in self.views if v in pick.views))
         return blind or lost
 
     def _list_gallery(self, names: set[str]) -> list[tuple[str, Path]]:
