@@ -110,6 +110,8 @@ class Section:
         counts: name -> how many.
         worst: the worst samples first, at most 20.
         embeddings: the embedding space in a plane; None: not of this task.
+        crop: what of a picture was looked at: "image", "segment", "box"; "": there is no choice,
+            or an older robollm wrote it.
     """
 
     task: str
@@ -126,6 +128,7 @@ class Section:
     counts: Mapping[str, int] = field(default_factory=dict)
     worst: tuple[Worst, ...] = ()
     embeddings: Embeddings | None = None
+    crop: str = ""
 
     @property
     def name(self) -> str:
@@ -260,6 +263,7 @@ def _section_json(s: Section) -> dict[str, Any]:
         "subset": s.subset,
         "split": s.split,
         "protocol": s.protocol,
+        "crop": s.crop,
         "samples": s.samples,
         "units": s.units,
         "unit": s.unit,
@@ -287,6 +291,7 @@ def _section(d: Mapping[str, Any]) -> Section:
         subset=d["subset"],
         split=d["split"],
         protocol=d["protocol"],
+        crop=str(d.get("crop", "")),
         samples=int(d["samples"]),
         units=int(d["units"]),
         unit=d["unit"],

@@ -107,6 +107,10 @@ TABLE_8_2 = (
 """recall@k in percent. The devkit [1] counts the first k unique products (product)."""
 
 
+CROP_8_2 = "image"
+"""What of a pick's pictures [1]'s devkit and [2]'s code embed: all, resized to 224 x 224 px."""
+
+
 def _defects(values: str) -> dict[str, float]:
     names = [
         f"{defect}/{figure}"

@@ -44,7 +44,7 @@ def name_of(card: Card) -> str:
 
 
 def banners(card: Card, metrics: Metrics) -> list[Banner]:
-    """What must be known first: partial, untrained, other data."""
+    """What must be known first: partial, untrained, another crop than published, other data."""
     found = []
     data, predictor = card.get("data") or {}, card.get("predictor") or {}
     if metrics.partial:
@@ -63,6 +63,14 @@ def banners(card: Card, metrics: Metrics) -> list[Banner]:
     if predictor.get("name", "bundle") != "bundle":
         line = "It is a yardstick: the figures say nothing about a bundle."
         found.append(Banner("data", f"Predictor: {predictor['name']}", (line,)))
+    crops = {s.crop for s in metrics.sections if s.task == "identification"}
+    for crop in sorted(crops - {"", published.CROP_8_2}):
+        title = f"Identification is not by the published protocol: crop {crop}"
+        line = (
+            "Queries are cut to the test set's annotated outline, which a station doesn't have; "
+            "published figures are of whole pictures. --pick-crop image is their protocol."
+        )
+        found.append(Banner("data", title, (line,)))
     if data.get("kind") != "armbench":
         simulated = data.get("kind") == "simulated"
         title = "Another dataset: simulated" if simulated else "Not known to be ARMBench"
@@ -176,6 +184,8 @@ def tiles(metrics: Metrics) -> list[Tile]:
             value = measured(of_task[subset].figures[name], digits, scale)
             said = published.SUBSETS.get(subset, "")
             words = _map50_of(beside, subset) if task == "segmentation" else beside
+            if task == "identification" and of_task[subset].crop not in ("", published.CROP_8_2):
+                words += ", of whole pictures"
             found.append(
                 Tile(f"{label} · {said}" if said else label, value.text, value.spread, words)
             )

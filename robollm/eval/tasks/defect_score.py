@@ -57,6 +57,7 @@ def score(records: Iterable[DefectRecord], card: Json, *, video: bool = False) -
             subset="",
             split=card["data"]["split"],
             protocol=_protocol(card, video),
+            crop="" if video else card.get("settings", {}).get("defect_crop", "box"),
             samples=notes.samples,
             units=len(whole.units),
             unit="video" if video else "induct",

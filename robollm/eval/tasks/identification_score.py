@@ -75,6 +75,7 @@ def score(records: Iterable[IdentificationRecord], run: RunFolder) -> Scored:
             subset="",
             split=run.card["data"]["split"],
             protocol=_protocol(run, gallery),
+            crop=run.card.get("settings", {}).get("identification_crop", "image"),
             samples=notes.samples,
             units=len(tally.units),
             unit="product",
