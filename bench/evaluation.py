@@ -10,7 +10,8 @@ nothing, but must be equal all the same; without --bundle a small one with rando
 
 Of each: pictures a second (the whole command, and steady: between the first and the last tenth of
 the picks), cores that were busy meanwhile, resident memory of all its processes at each tenth of
-the way, and the figures. `differs` counts picks whose answer is not the folders' one, to the last
+the way, and the figures, with name and digest of the bundle and of the data; and how many seconds
+the bag was recorded for. `differs` counts picks whose answer is not the folders' one, to the last
 bit.
 """
 
@@ -31,9 +32,11 @@ import kit
 import psutil
 
 from robollm.data import armbench_identification as armbench
+from robollm.data.bag import BagReader
 from robollm.data.jpeg import encode
 from robollm.eval.records import PICKS, PickRecord
 from robollm.eval.run_folder import RunFolder
+from robollm.runtime.bundle import load_bundle
 
 CASES = ("folders", "bag", "ros", "resume")
 HW = (480, 640)
@@ -156,6 +159,24 @@ def figures(run: Path) -> dict[str, dict[str, float]]:
     return {k: v for s in sections for k, v in s["figures"].items() if not k.startswith("latency")}
 
 
+def asked(run: Path) -> dict[str, Any]:
+    """Which data and bundle a run is of, by name and digest."""
+    card = RunFolder.open(run).card
+    data, made = card["data"], card["predictor"]
+    names = {"name": "bundle_name", "version": "version", "sha256": "sha256"}
+    return {
+        "data": {k: data[k] for k in ("name", "kind", "split", "samples", "digest") if k in data},
+        "bundle": {k: made[name] for k, name in names.items() if name in made},
+    }
+
+
+def bag_seconds(bag: Path) -> float:
+    """From the first message of a bag to the last, s."""
+    with BagReader(bag) as opened:
+        stamps = [message.log_ns for message in opened.messages()]
+    return round((max(stamps) - min(stamps)) / 1e9, 1)
+
+
 def compared(run: Path, reference: Path) -> dict[str, Any]:
     """How a run's answers and figures differ from the folders'."""
     mine, theirs = answers(run), answers(reference)
@@ -169,6 +190,7 @@ def compared(run: Path, reference: Path) -> dict[str, Any]:
         "figures": len(a),
         "figures_differ": sum(a[k] != b.get(k) for k in a),
         "values": {k: a[k]["value"] for k in SHOWN if k in a},
+        **asked(run),
         "precision": RunFolder.open(run).card["predictor"]["precision"],
         "problems": RunFolder.open(run).card["problems"]["counts"],
     }
@@ -243,10 +265,14 @@ def main() -> int:
     if args.bundle is None:
         args.bundle = bundles.write(bundles.random_parts("small", tote=384, crop=128),
                                     args.work / "small")  # fmt: skip
+    bundle = load_bundle(args.bundle, allow_untrained=True)
+    told = {"name": bundle.name, "version": bundle.version, "sha256": bundle.sha256}
+    measures = cases(args)
     results = kit.Results(
-        args, bundle=args.bundle.name, drawn=drawn, split=args.split, picks=args.picks
-    )
-    for name, measure in cases(args).items():
+        args, bundle=told, drawn=drawn, split=args.split, picks=args.picks,
+        bag_seconds=bag_seconds(args.work / f"bag-{args.picks}" / "bag"),
+    )  # fmt: skip
+    for name, measure in measures.items():
         results.run(name, measure)
     columns = ("picks", "differs", "pictures_per_second", "steady_pictures_per_second",
                "cores_busy", "seconds")  # fmt: skip

@@ -30,10 +30,12 @@ def speed(card: Card) -> str:
         r = case(card, name, "picks")
         memory = r["memory_mib"]
         parts.append(
-            f"{words} {r['steady_pictures_per_second']:g} pictures/s, {r['cores_busy']:g} cores, "
+            f"{words} {r['pictures_per_second']:g} pictures/s of the whole command "
+            f"(steady: {r['steady_pictures_per_second']:g}, on {r['cores_busy']:g} cores), "
             f"{memory[1]} MiB after 20 % and {memory[8]} after 90 %"
         )
     again = case(card, "resume", "picks")
+    parts.append("steady is between the first and the last tenth of the picks")
     return (
         f"{'; '.join(parts)}; killed at {again['picks_kept']} picks and begun again: "
         f"{again['differs']} answers differ"
@@ -45,9 +47,14 @@ def conditions(card: Card) -> str:
     found = case(card, "folders", "picks")
     run = run_of(card, "folders")
     data = "drawn pictures" if run["drawn"] else "simulated picks"
+    bundle, about = run["bundle"], found.get("data", {})
+    if not isinstance(bundle, str):  # older files have the folder's name alone
+        bundle = f"{bundle['name']} {bundle['version']} ({bundle['sha256'][:12]})"
+    named = f"data {about['name']}, digest {about['digest'][:12]}; " if about else ""
+    bag = f"a bag of {run['bag_seconds']:.0f} s; " if "bag_seconds" in run else ""
     return (
-        f"{found['picks']} {data}, {found['pictures']} pictures, bundle {run['bundle']}, "
-        f"{found['precision']}; "
+        f"{found['picks']} {data}, {found['pictures']} pictures, bundle {bundle}, "
+        f"{found['precision']}; {named}{bag}"
         f"memory without shared pages; {cpu(card, *NAMES)}{busy(found)}"
     )
 
