@@ -134,7 +134,9 @@ def beta_cdf(x: float, a: float, b: float) -> float:
     """
     if x <= 0 or x >= 1:
         return float(x >= 1)
-    if x > (a + 1) / (a + b + 2):  # where the fraction converges slowly
+    # Above its mode, nearly, the fraction converges slowly. By rounding alone both sides can seem
+    # to be above theirs: then neither is turned round, or it would never end.
+    if x > (a + 1) / (a + b + 2) and 1 - x <= (b + 1) / (a + b + 2):
         return 1 - beta_cdf(1 - x, b, a)
     front = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b)
     front = math.exp(front + a * math.log(x) + b * math.log1p(-x)) / a

@@ -146,3 +146,11 @@ def test_the_curve_counts_what_each_accept_does():
         assert point["false_accept_at_most"] >= false
     falls = [p["false_reject"] for p in curve]
     assert falls == sorted(falls, reverse=True)
+
+
+def test_the_place_where_the_fraction_is_turned_round_ends():
+    # Both x > (a + 1) / (a + b + 2) and 1 - x > (b + 1) / (a + b + 2), by rounding alone.
+    x, a, b = 0.25, 1 / 3, 3.0
+    found = beta_cdf(x, a, b)
+    assert found == pytest.approx(1 - beta_cdf(1 - x, b, a), abs=1e-12)
+    assert beta_cdf(x - 1e-6, a, b) < found < beta_cdf(x + 1e-6, a, b)
