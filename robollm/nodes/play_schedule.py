@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import threading
+from array import array
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -13,6 +16,10 @@ if TYPE_CHECKING:
 
 NS = 1_000_000_000
 READ_AHEAD_BYTES = 64_000_000
+SHORTEST_S, LONGEST_S = 1e-6, 1e4  # a lateness that can be told from none; from a longer one
+STEP = 1.01
+TOLERANCE = 0.005  # half a step
+STEPS = math.ceil(math.log(LONGEST_S / SHORTEST_S) / math.log(STEP))
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,32 +47,55 @@ class Schedule:
         return self.first_ns + max(0, round((now_s - self.start_s) * self.rate * NS))
 
 
-@dataclass(slots=True)
 class Tally:
-    """What was played, and how late each message left."""
+    """What was played, and how late each message left, in memory that does not grow.
 
-    late_s: list[float] = field(default_factory=list)
-    topics: dict[str, int] = field(default_factory=dict)
+    A loop may play for weeks. So latenesses are counted in `STEPS` bins, each `STEP` times as wide
+    as the one before: a percentile is within `TOLERANCE` of the exact one, relative, or within
+    `SHORTEST_S`. What is later than `LONGEST_S` counts as that. Number and maximum are exact.
+    """
+
+    def __init__(self) -> None:
+        self._bins = array("Q", bytes(8 * (STEPS + 1)))
+        self._max_s = 0.0
+        self._topics: dict[str, int] = {}
 
     def add(self, topic: str, late_s: float) -> None:
         """Count one message that left `late_s` seconds after it was due."""
-        self.topics[topic] = self.topics.get(topic, 0) + 1
-        self.late_s.append(max(0.0, late_s))
+        self._topics[topic] = self._topics.get(topic, 0) + 1
+        self._max_s = max(self._max_s, late_s)
+        self._bins[_bin(late_s)] += 1
 
     def summary(self) -> dict[str, Any]:
         """Number of messages, lateness in ms (null when there were none), counts per topic."""
-        late = sorted(self.late_s)
+        n = sum(self._topics.values())
 
         def at(share: float) -> float | None:
-            return (
-                round(1e3 * late[min(len(late) - 1, int(share * len(late)))], 3) if late else None
-            )
+            return round(1e3 * min(self._max_s, self._ranked(int(share * n))), 3) if n else None
 
         return {
-            "messages": len(late),
-            "lateness_ms": {"p50": at(0.50), "p95": at(0.95), "max": at(1.0)},
-            "topics": dict(sorted(self.topics.items())),
+            "messages": n,
+            "lateness_ms": {
+                "p50": at(0.50),
+                "p95": at(0.95),
+                "max": round(1e3 * self._max_s, 3) if n else None,
+            },
+            "topics": dict(sorted(self._topics.items())),
         }
+
+    def _ranked(self, rank: int) -> float:
+        """The middle of the bin that holds the lateness of this rank, s; the first has rank 0."""
+        for k, below in enumerate(accumulate(self._bins)):
+            if below > rank:
+                return SHORTEST_S * STEP ** (k - 0.5) if k else 0.0
+        return LONGEST_S
+
+
+def _bin(late_s: float) -> int:
+    """0 up to `SHORTEST_S`; k from there times STEP^(k - 1) to times STEP^k."""
+    if late_s <= SHORTEST_S:
+        return 0
+    return min(STEPS, 1 + int(math.log(late_s / SHORTEST_S) / math.log(STEP)))
 
 
 class ReadAhead:

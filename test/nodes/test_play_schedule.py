@@ -2,6 +2,7 @@
 
 import threading
 import time
+import tracemalloc
 
 import pytest
 from hypothesis import given
@@ -9,7 +10,14 @@ from hypothesis import strategies as st
 
 from robollm.core.errors import BagError
 from robollm.data.bag import Message
-from robollm.nodes.play_schedule import ReadAhead, Schedule, Tally
+from robollm.nodes.play_schedule import (
+    LONGEST_S,
+    SHORTEST_S,
+    TOLERANCE,
+    ReadAhead,
+    Schedule,
+    Tally,
+)
 
 T = 1_760_000_000_000_000_000
 
@@ -50,7 +58,47 @@ def test_a_tally_counts_topics_and_ranks_lateness():
     summary = tally.summary()
     assert summary["messages"] == 101
     assert summary["topics"] == {"/a": 75, "/b": 26}
-    assert summary["lateness_ms"] == {"p50": 49.0, "p95": 94.0, "max": 99.0}
+    late = summary["lateness_ms"]
+    assert late["p50"] == pytest.approx(49.0, rel=TOLERANCE)
+    assert late["p95"] == pytest.approx(94.0, rel=TOLERANCE)
+    assert late["max"] == 99.0
+
+
+@given(st.lists(st.one_of(st.floats(-1, 10), st.floats(0, 1e-4), st.floats(0, 1e5)), min_size=1))
+def test_percentiles_are_those_of_a_sorted_list_within_the_tolerance(late_s):
+    tally = Tally()
+    for s in late_s:
+        tally.add("/a", s)
+    found, slow = tally.summary(), sorted(max(0.0, s) for s in late_s)
+    assert found["messages"] == len(slow)
+    assert found["lateness_ms"]["max"] == round(1e3 * slow[-1], 3)
+    for name, share in (("p50", 0.50), ("p95", 0.95)):
+        exact = slow[min(len(slow) - 1, int(share * len(slow)))]
+        if exact < LONGEST_S:
+            near = pytest.approx(1e3 * exact, rel=TOLERANCE, abs=1.5e3 * SHORTEST_S)
+            assert found["lateness_ms"][name] == near
+        else:
+            assert found["lateness_ms"][name] >= LONGEST_S * 1e3 * (1 - TOLERANCE)
+        assert found["lateness_ms"][name] <= found["lateness_ms"]["max"]
+
+
+def test_a_tally_does_not_grow_with_the_messages():
+    tally = Tally()
+
+    def add(n):
+        for k in range(n):
+            tally.add("/a", (k % 977) * 1e-5)
+
+    add(1000)
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        add(100_000)
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after - before < 1000, "bytes for a hundred thousand messages"
+    assert tally.summary()["messages"] == 101_000
 
 
 def test_an_empty_tally_has_no_lateness():
