@@ -88,6 +88,13 @@ ARGUMENTS = [
         description="Speed of the recording: bag seconds per second.",
     ),
     DeclareLaunchArgument(
+        "topics",
+        default_value="",
+        description="Topics of the recording to play, a YAML list of their recorded names, and no "
+        "others. Empty: all but /clock, what perception publishes itself, /rosout, "
+        "/parameter_events and /diagnostics.",
+    ),
+    DeclareLaunchArgument(
         "log_level",
         default_value="info",
         choices=["debug", "info", "warn", "error", "fatal"],
@@ -119,6 +126,9 @@ def generate_launch_description() -> LaunchDescription:
 def _start(context: LaunchContext) -> list[LogInfo | Node]:
     """Warn of what looks misspelt, then describe the processes."""
     given = {a.name: LaunchConfiguration(a.name).perform(context) for a in ARGUMENTS}
+    topics = _topics(given["topics"])
+    if topics and not given["bag"]:
+        raise RuntimeError(f"topics:={given['topics']} needs bag:=, the recording that has them")
     params_file = Path(given["params_file"]).expanduser()
     if not params_file.is_file():  # launch itself would go on without it
         raise RuntimeError(f"params_file:={params_file}: there is no such file")
@@ -144,7 +154,7 @@ def _start(context: LaunchContext) -> list[LogInfo | Node]:
         executable="bag_player",
         namespace=given["namespace"],
         # Loading the models may take a while; /clock stands still until the nodes listen.
-        arguments=[_path(given["bag"]), "--rate", given["rate"], "--wait", "60"],
+        arguments=[_path(given["bag"]), "--rate", given["rate"], "--wait", "60", *topics],
         ros_arguments=["--log-level", given["log_level"]],
         output="screen",
     )
@@ -166,13 +176,32 @@ def _overrides(given: dict[str, str]) -> dict[str, bool | str | list[str]]:
 
 
 def _views(text: str) -> list[str]:
-    try:
-        views = yaml.safe_load(text)
-    except yaml.YAMLError:
-        views = None
-    if not isinstance(views, list) or not all(isinstance(v, str) for v in views):
+    views = _strings(text)
+    if views is None:
         raise RuntimeError(f"views:={text}: want a list of strings, as in views:=\"['tote_wall']\"")
     return views or [""]  # ROS has no empty list; [''] means none
+
+
+def _topics(text: str) -> list[str]:
+    """The player's arguments; none if the topics are left to it."""
+    if not text:
+        return []
+    topics = _strings(text)
+    if not topics or not all(t.startswith("/") for t in topics):
+        raise RuntimeError(
+            f"topics:={text}: want a list of topics, as in topics:=\"['/robollm/image']\""
+        )
+    return ["--topics", *topics]
+
+
+def _strings(text: str) -> list[str] | None:
+    """A YAML list of strings; None if it is something else."""
+    try:
+        found = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return None
+    good = isinstance(found, list) and all(isinstance(s, str) for s in found)
+    return found if good else None
 
 
 def _path(text: str) -> str:

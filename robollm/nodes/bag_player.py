@@ -19,6 +19,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from robollm.core.errors import BagError, RobollmError
+from robollm.nodes.play_choice import CLOCK, choose
 from robollm.nodes.play_schedule import NS, ReadAhead, Schedule, Tally
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class Player:
             (t.name, t.type): node.create_publisher(message_class(t.type), t.name, _qos(t.type))
             for t in topics
         }
-        self._clock = node.create_publisher(Clock, "/clock", 10)
+        self._clock = node.create_publisher(Clock, CLOCK, 10)
         self._clock_message = Clock()
 
     def unheard(self) -> list[str]:
@@ -210,7 +211,12 @@ def _parser() -> argparse.ArgumentParser:
                    "topics nobody listens to and start (default 10)")  # fmt: skip
     p.add_argument("--tail", type=_seconds, default=3.0, metavar="S",
                    help="go on with /clock after the last message (default 3)")  # fmt: skip
-    p.add_argument("--topics", nargs="+", metavar="T", help="play only these")
+    p.add_argument("--topics", nargs="+", metavar="T",
+                   help="play exactly these, of whatever kind; only a recorded /clock never is. "
+                   "Default: all but what perception publishes (in the player's namespace, in "
+                   "/robollm, and where verdicts were recorded), /rosout, /parameter_events, "
+                   "/diagnostics, and types that are not installed; stderr lists what is left "
+                   "out")  # fmt: skip
     return p
 
 
@@ -271,21 +277,30 @@ def _run(options: argparse.Namespace, argv: list[str], stop: Stop) -> dict[str, 
     tally, loops, unheard = Tally(), 0, list[str]()
     with ExitStack() as stack:
         bag = stack.enter_context(BagReader(options.bag))
-        topics = [t for t in bag.topics if options.topics is None or t.name in options.topics]
-        first = next(bag.messages(options.topics), None)
-        if first is None:
+        if next(bag.messages(options.topics), None) is None:
             raise BagError(f"{options.bag} has no message on {', '.join(options.topics or ())}")
         rclpy.init(args=["bag_player", *argv], signal_handler_options=SignalHandlerOptions.NO)
         stack.callback(rclpy.try_shutdown)
         node = rclpy.create_node("bag_player")
         stack.callback(node.destroy_node)
-        player = Player(node, topics, stop)
+        choice = choose(
+            bag.topics,
+            options.topics,
+            namespace=node.get_namespace(),
+            resolve=node.resolve_topic_name,
+            check=message_class,
+        )
+        if choice.skipped:
+            print(choice.words(), file=sys.stderr, flush=True)
+        played = [t for t in bag.topics if t.name in choice.names]
+        player = Player(node, played, stop)
+        first = next(bag.messages(choice.names))
         unheard = player.wait_for_subscribers(first.log_ns, options.wait)
         if unheard and not stop.asked():
             print(f"nobody listens to {', '.join(unheard)}", file=sys.stderr, flush=True)
         began = time.monotonic()
         while not stop.asked():
-            ahead = ReadAhead(bag.messages(options.topics))
+            ahead = ReadAhead(bag.messages(choice.names))
             try:
                 line = player.play(ahead, options.rate, tally)
             finally:
@@ -305,6 +320,7 @@ def _run(options: argparse.Namespace, argv: list[str], stop: Stop) -> dict[str, 
         "rate": options.rate,
         "loops": loops,
         "unheard": unheard,
+        "skipped": choice.skipped,
         "stopped": stop.asked(),
     }
 

@@ -175,6 +175,29 @@ def test_both_transports_of_the_tote_camera_are_remapped(image: str) -> None:
     assert node.remappings == [("image", image), ("image/compressed", f"{image}/compressed")]
 
 
+def test_a_plain_remapping_of_image_leaves_the_compressed_one_so_the_document_names_both() -> None:
+    rclpy = pytest.importorskip("rclpy", reason="needs ROS 2")
+    from rclpy.context import Context
+
+    text = (launched.ROOT / "docs" / "launch.md").read_text()
+    [both] = re.findall(r"^ +(-r image:=\S+ -r image/compressed:=\S+)$", text, re.MULTILINE)
+
+    def resolved(words: str) -> list[str]:
+        context = Context()
+        rclpy.init(args=["x", "--ros-args", *words.split()], context=context)
+        try:
+            node = rclpy.create_node("x", context=context, namespace="/robollm")
+            names = [node.resolve_topic_name(name) for name in ("image", "image/compressed")]
+            node.destroy_node()
+        finally:
+            context.try_shutdown()
+        return names
+
+    raw = "/camera/image_raw"
+    assert resolved(f"-r image:={raw}") == [raw, "/robollm/image/compressed"]
+    assert resolved(both) == [raw, f"{raw}/compressed"]
+
+
 @pytest.mark.parametrize("namespace", ["robollm", "cell1", "/line2/cell1"])
 def test_all_processes_are_in_the_namespace(namespace: str) -> None:
     nodes = describe(namespace=namespace, bag="/data/bag").nodes
@@ -195,6 +218,26 @@ def test_the_players_arguments_are_ones_that_it_takes() -> None:
     [_, player] = describe(bag="/data/bag", rate="2.5").nodes
     options = bag_player._parser().parse_args(player.arguments)
     assert (options.bag, options.rate, options.wait) == ("/data/bag", 2.5, 60.0)
+    assert options.topics is None
+
+
+def test_topics_of_a_recording_can_be_named() -> None:
+    from robollm.nodes import bag_player
+
+    [_, player] = describe(bag="/data/bag", topics="['/robollm/pick', '/it is/mine']").nodes
+    options = bag_player._parser().parse_args(player.arguments)
+    assert (options.bag, options.topics) == ("/data/bag", ["/robollm/pick", "/it is/mine"])
+
+
+@pytest.mark.parametrize("text", ["[]", "/robollm/pick", "[1]", "['']", "['--loop']"])
+def test_topics_that_are_no_list_of_names_are_refused(text: str) -> None:
+    with pytest.raises(RuntimeError, match="want a list of topics"):
+        describe(bag="/data/bag", topics=text)
+
+
+def test_topics_without_a_recording_are_refused() -> None:
+    with pytest.raises(RuntimeError, match=r"topics:=.*needs bag:="):
+        describe(topics="['/robollm/pick']")
 
 
 def test_large_messages_have_their_transport(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,6 +44,7 @@ CASES: dict[str, dict[str, str]] = {
         "log_level": "warn",
     },
     "recording": {"bag": "/data/it's a bag", "rate": "2.5", "bundle": "123"},
+    "topics": {"bag": "/data/bag", "topics": "['/robollm/image', '/it is/mine']"},
 }
 
 

@@ -211,6 +211,66 @@ def test_topics_can_be_chosen_and_remapped(ear, start, bag, recorded):
     assert ear.got["/elsewhere"] == messages["/tp/image"]
 
 
+@pytest.fixture
+def whole_cell(bag, tmp_path):
+    """A recording of all topics of a station: also its clock, its verdicts, and a foreign type."""
+    from rosbags.typesys import get_types_from_msg
+
+    clock = "builtin_interfaces/Time clock\n"
+    with BagReader(bag) as recorded, BagWriter(tmp_path / "cell") as out:
+        out._store.register(get_types_from_msg("int32 grams\n", "shop_scale_msgs/msg/Scale"))
+        if "rosgraph_msgs/msg/Clock" not in out._store.types:
+            out._store.register(get_types_from_msg(clock, "rosgraph_msgs/msg/Clock"))
+        types = out._store.types
+        header = types["std_msgs/msg/Header"]
+        time_ = types["builtin_interfaces/msg/Time"]
+        for k, m in enumerate(recorded.messages()):
+            out.write(m.topic, m.type, out._store.deserialize_cdr(m.raw, m.type), m.log_ns)
+            # As recorded beside a simulation that began at 0.
+            now = types["rosgraph_msgs/msg/Clock"](clock=time_(sec=k, nanosec=0))
+            out.write("/clock", "rosgraph_msgs/msg/Clock", now, m.log_ns + 1)
+            out.write(
+                "/scale", "shop_scale_msgs/msg/Scale",
+                types["shop_scale_msgs/msg/Scale"](grams=12), m.log_ns + 2,
+            )  # fmt: skip
+            for topic in ("/robollm/masks", "/diagnostics"):
+                said = types["diagnostic_msgs/msg/DiagnosticArray"](
+                    header=header(stamp=time_(sec=k, nanosec=0), frame_id=""), status=[]
+                )
+                out.write(topic, "diagnostic_msgs/msg/DiagnosticArray", said, m.log_ns + 3)
+    return tmp_path / "cell"
+
+
+def test_of_a_whole_cell_no_second_clock_and_no_old_answers_are_played(
+    ear, start, whole_cell, recorded
+):
+    messages, types = recorded
+    for topic, msgtype in types.items():
+        ear.listen(topic, msgtype)
+    for topic in ("/robollm/masks", "/diagnostics"):
+        ear.listen(topic, "diagnostic_msgs/msg/DiagnosticArray")
+    p = start(whole_cell, "--rate", 5, "--tail", 0, "--wait", 20)
+    assert ear.until(lambda: p.poll() is not None)
+    code, report, err = end(p)
+    assert code == 0
+    assert ear.clock == sorted(ear.clock)
+    assert ear.clock[0] >= T
+    assert ear.got == {**messages, "/robollm/masks": [], "/diagnostics": []}
+    assert report["unheard"] == []
+    assert report["skipped"].keys() == {"/clock", "/scale", "/robollm/masks", "/diagnostics"}
+    assert "not played: /robollm/masks: perception" in err
+    assert "not played: /scale: message type shop_scale_msgs/msg/Scale is not installed" in err
+    assert "--topics" in err
+
+
+def test_an_old_answer_that_is_named_is_played(start, whole_cell):
+    p = start(whole_cell, "--topics", "/robollm/masks", "/clock", "--wait", 0, "--rate", 20)
+    code, report, _ = end(p)
+    assert code == 0
+    assert report["topics"].keys() == {"/robollm/masks"}
+    assert report["skipped"].keys() == {"/clock"}
+
+
 def test_a_type_that_is_not_installed_is_named_with_its_package(tmp_path, capsys):
     from rosbags.typesys import get_types_from_msg
 
