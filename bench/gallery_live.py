@@ -39,7 +39,7 @@ from vision_msgs.msg import Detection2D, Detection2DArray
 from robollm.gallery.records import MadeWith, Product
 from robollm.gallery.store import create_gallery, open_writer, read_card
 from robollm.nodes import qos
-from robollm.nodes.identification_node import IdentificationNode
+from robollm.nodes.identification import IdentificationNode
 from robollm.nodes.run import run
 from robollm.runtime.bundle import Bundle, load_bundle
 from robollm.runtime.measure import conditions, machine

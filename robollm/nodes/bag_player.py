@@ -10,17 +10,16 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
-import signal
 import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from robollm.core.errors import BagError, RobollmError
 from robollm.nodes.play_choice import CLOCK, choose
 from robollm.nodes.play_schedule import NS, ReadAhead, Schedule, Tally
+from robollm.nodes.signals import Stop, listening
 
 if TYPE_CHECKING:
     from robollm.data.bag import Message, Topic
@@ -28,21 +27,6 @@ if TYPE_CHECKING:
 CLOCK_PERIOD_S = 0.01  # 100 Hz
 SETTLE_S = 0.5  # discovery is not over when the first side has found the other
 ACK_S = 2.0  # at the end, wait this long for subscribers to have got everything
-
-
-class Stop:
-    """Set by SIGINT and SIGTERM. A plain flag: a lock could be held when the signal comes."""
-
-    def __init__(self) -> None:
-        self._asked = False
-
-    def asked(self) -> bool:
-        """True once a signal came."""
-        return self._asked
-
-    def __call__(self, number: int, frame: FrameType | None) -> None:
-        """Handle a signal."""
-        self._asked = True
 
 
 class Player:
@@ -244,18 +228,14 @@ def main(argv: list[str] | None = None) -> int:
         0 when it was played or stopped by a signal, 1 after an error that was reported.
     """
     argv = sys.argv[1:] if argv is None else argv
-    stop = Stop()
-    before = {s: signal.signal(s, stop) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        options = _parser().parse_args(without_ros(argv))
-        print(json.dumps(_run(options, argv, stop)), flush=True)
-        return 0
-    except RobollmError as e:
-        print(f"error: {e}", file=sys.stderr)
-        return 1
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with listening() as stop:
+        try:
+            options = _parser().parse_args(without_ros(argv))
+            print(json.dumps(_run(options, argv, stop)), flush=True)
+            return 0
+        except RobollmError as e:
+            print(f"error: {e}", file=sys.stderr)
+            return 1
 
 
 def without_ros(argv: list[str]) -> list[str]:

@@ -15,7 +15,6 @@ import argparse
 import itertools
 import json
 import os
-import signal
 import sys
 import time
 from collections import Counter
@@ -26,11 +25,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from robollm.core.errors import ConfigError, RobollmError
-from robollm.nodes.bag_player import Player, Stop, without_ros
-from robollm.nodes.replay_feed import ASKED, ReplayBag, cast, look_through
+from robollm.nodes.bag_player import Player, without_ros
+from robollm.nodes.signals import Stop, listening
 
 if TYPE_CHECKING:
     from robollm.nodes.replay_ear import Ear, Heard, Tote
+    from robollm.nodes.replay_feed import ReplayBag
 
 DISCOVERY_S = 30.0
 LAST_ROUNDS = 2  # diagnostics after the last answer: they have the final counters
@@ -48,6 +48,7 @@ def _run(options: argparse.Namespace, argv: list[str], stop: Stop) -> bool:
     from rclpy.signals import SignalHandlerOptions
 
     from robollm.nodes.replay_ear import Ear
+    from robollm.nodes.replay_feed import ReplayBag
     from robollm.nodes.replay_steps import StoppedError
     from robollm.runtime.memory import keep_large_buffers
 
@@ -87,6 +88,7 @@ def _replay(
     from robollm.nodes.replay_cell import ReplayCell
     from robollm.nodes.replay_clock import ByTheClock
     from robollm.nodes.replay_ear import NODES
+    from robollm.nodes.replay_feed import ASKED, cast, look_through
     from robollm.nodes.replay_lines import pick_record, tote_record
     from robollm.nodes.replay_steps import Ledger, LockStep
 
@@ -191,21 +193,17 @@ def main(argv: list[str] | None = None) -> int:
         ended it.
     """
     argv = sys.argv[1:] if argv is None else argv
-    stop = Stop()
-    before = {s: signal.signal(s, stop) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        options = _parser().parse_args(without_ros(argv))
-        return 0 if _run(options, argv, stop) else 130
-    except RobollmError as e:
-        say({"event": "error", "kind": type(e).__name__, "what": e.what, "fix": e.fix})
-        print(f"error: {e}", file=sys.stderr)
-        return 1
-    except BrokenPipeError:  # nobody reads any more
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 1
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with listening() as stop:
+        try:
+            options = _parser().parse_args(without_ros(argv))
+            return 0 if _run(options, argv, stop) else 130
+        except RobollmError as e:
+            say({"event": "error", "kind": type(e).__name__, "what": e.what, "fix": e.fix})
+            print(f"error: {e}", file=sys.stderr)
+            return 1
+        except BrokenPipeError:  # nobody reads any more
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            return 1
 
 
 if __name__ == "__main__":

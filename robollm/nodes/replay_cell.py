@@ -14,10 +14,10 @@ from std_msgs.msg import String
 from robollm.core.errors import ConfigError, EvalError
 from robollm.core.settings import PickConfig, view_topics
 from robollm.nodes import qos
-from robollm.nodes.bag_player import Stop
 from robollm.nodes.replay_ear import NODES, Ear
 from robollm.nodes.replay_feed import ASKED, CONTAINER, TOTE
 from robollm.nodes.replay_steps import NO_CONTAINER, Rules, StoppedError, refuse_silence
+from robollm.nodes.signals import Stop
 
 WAKE_S = 0.05
 REFUSED = ("configure failed", "internal error on configure")

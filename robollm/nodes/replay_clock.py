@@ -14,12 +14,13 @@ from robollm.core.errors import MessageError
 from robollm.core.frame import NS
 from robollm.data.bag import Message
 from robollm.nodes import messages
-from robollm.nodes.bag_player import Player, Stop
+from robollm.nodes.bag_player import Player
 from robollm.nodes.play_schedule import ReadAhead, Schedule, Tally
 from robollm.nodes.replay_cell import WAKE_S
 from robollm.nodes.replay_ear import Ear, Heard, Tote
 from robollm.nodes.replay_feed import ASKED, CONTAINER, TOTE, Step
 from robollm.nodes.replay_steps import Ledger, Rules, StoppedError, hand_over, refuse_silence
+from robollm.nodes.signals import Stop
 
 
 class ByTheClock:

@@ -32,9 +32,10 @@ from vision_msgs.msg import Detection2D
 from robollm.core.errors import EvalError, MessageError
 from robollm.core.frame import NS
 from robollm.nodes import messages
-from robollm.nodes.bag_player import Player, Stop
+from robollm.nodes.bag_player import Player
 from robollm.nodes.replay_ear import NODES, Ear, Heard, Tote
 from robollm.nodes.replay_feed import ASKED, CONTAINER, TOTE, Step
+from robollm.nodes.signals import Stop
 
 WORK_MAX = 2  # picks with all their views
 OPEN_MAX = 16  # with those that wait for a view

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 from collections.abc import Callable, Sequence
 
 import rclpy
@@ -11,6 +9,7 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
 from robollm.nodes.base import PerceptionNode
+from robollm.nodes.signals import listen
 from robollm.runtime.memory import keep_large_buffers
 
 WAKE_S = 0.2
@@ -28,9 +27,9 @@ def run(build: Callable[[], Sequence[PerceptionNode]], args: list[str] | None = 
         args: command line; None: `sys.argv`.
     """
     keep_large_buffers()
-    ending = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: ending.set())
+    ending = listen()  # as the program does before its imports; a signal may have come since
+    if ending.asked():
+        return
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     nodes: Sequence[PerceptionNode] = ()
     try:
@@ -39,9 +38,9 @@ def run(build: Callable[[], Sequence[PerceptionNode]], args: list[str] | None = 
         for node in nodes:
             executor.add_node(node)
         for node in nodes:
-            if not ending.is_set():
+            if not ending.asked():
                 node.autostart()
-        while not ending.is_set():
+        while not ending.asked():
             executor.spin_once(timeout_sec=WAKE_S)
     except ExternalShutdownException:
         pass

@@ -11,7 +11,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
 from vision_msgs.msg import Detection2D, Detection2DArray
 
-from robollm.nodes.defect_node import DefectNode
+from robollm.nodes.defects import DefectNode
 from robollm.runtime.perceiver import Perceiver
 from robollm.runtime.station import Station
 

@@ -10,15 +10,15 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
 
 from robollm.core.settings import PickConfig
-from robollm.nodes import verdict_monitor
-from robollm.nodes.verdict_monitor import KEPT, NODES, VerdictMonitor
+from robollm.nodes import monitor
+from robollm.nodes.monitor import KEPT, NODES, VerdictMonitor
 
 
 @pytest.fixture
 def clock(monkeypatch):
     """Seconds, to set."""
     now = SimpleNamespace(s=100.0)
-    monkeypatch.setattr(verdict_monitor, "time", SimpleNamespace(monotonic=lambda: now.s))
+    monkeypatch.setattr(monitor, "time", SimpleNamespace(monotonic=lambda: now.s))
     return now
 
 
