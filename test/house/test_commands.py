@@ -37,6 +37,12 @@ def test_every_make_command_in_the_documents_exists(root: Path) -> None:
     assert named <= TARGETS
 
 
+def test_contributing_says_what_ci_runs(root: Path) -> None:
+    [said] = re.findall(r"^`\.ci/run`.*$", (root / "CONTRIBUTING.md").read_text(), re.MULTILINE)
+    runs = re.findall(r"^make ([a-z]+)", (root / ".ci" / "run").read_text(), re.MULTILINE)
+    assert re.findall(r"`make ([a-z]+)`", said) == runs
+
+
 def test_the_bootstrap_is_told_by_any_change_of_its_inputs(
     bootstrap: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
