@@ -30,6 +30,7 @@ from demo_story import summary, table, told
 
 from robollm.core.errors import ConfigError, GalleryError, RobollmError
 from robollm.gallery.store import open_gallery
+from robollm.nodes.monitor_report import stage_table
 from robollm.runtime.bundle import Bundle, load_bundle
 from robollm.runtime.default_bundle import default_bundle, find_bundle
 
@@ -245,8 +246,9 @@ def show(station: Station, out: Path) -> None:
     trained = station.bundle.trained
     say("evaluating the same recording, without ROS")
     page = evaluate(station, out)
-    picks = told(json.loads((out / "report.json").read_text()), station.truth)
-    text = f"bundle {station.bundle.title}\n\n{table(picks)}\n\n{summary(picks)}"
+    heard = json.loads((out / "report.json").read_text())
+    picks, stages = told(heard, station.truth), stage_table(heard["stages_ms"])
+    text = f"bundle {station.bundle.title}\n\n{table(picks)}\n\n{stages}\n\n{summary(picks)}"
     if not trained:
         text += "\nThe weights are random (UNTRAINED): this shows the chain, not its accuracy."
     (out / "picks.md").write_text(f"{text}\n", encoding="utf-8")
@@ -255,7 +257,7 @@ def show(station: Station, out: Path) -> None:
     say(f"\n{text}\n")
     say(f"report:   {page}, figures of this recording with intervals")
     say(f"pictures: {sheet}, and one per pick, {out}/pick-*.png")
-    say(f"more:     {out / 'picks.md'}, this table; {out / 'report.md'}, times of each stage; "
+    say(f"more:     {out / 'picks.md'}, these tables; {out / 'report.md'}, times of each pick; "
         f"{out / LOG}, the nodes' log")  # fmt: skip
 
 

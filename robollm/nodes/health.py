@@ -13,6 +13,7 @@ from robollm.runtime.perceiver import Perceiver
 from robollm.runtime.timing import Stats
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
+NOT_MEASURED = "not measured"
 
 
 @dataclass(slots=True)
@@ -34,7 +35,7 @@ class Report:
     def put(self, key: str, value: object) -> None:
         """Add one fact; numbers get three significant decimals, NaN becomes `not measured`."""
         if isinstance(value, float):
-            self.values[key] = "not measured" if math.isnan(value) else f"{value:.3f}"
+            self.values[key] = NOT_MEASURED if math.isnan(value) else f"{value:.3f}"
         else:
             self.values[key] = str(value)
 
@@ -68,6 +69,7 @@ class Report:
         for name, (p50, p95) in stats.stages_ms().items():
             self.put(f"stage_{name}_ms_p50", p50)
             self.put(f"stage_{name}_ms_p95", p95)
+        self.put_all("total_ms_", dict(zip(("p50", "p95"), stats.total_ms(), strict=True)))
         self.put_all("count_", stats.counts())
 
     def status(self, summary: str) -> DiagnosticStatus:

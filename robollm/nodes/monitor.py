@@ -18,8 +18,9 @@ from vision_msgs.msg import Detection2D, Detection2DArray
 from robollm.core.errors import FrameError
 from robollm.core.settings import NodeConfig, PickConfig, view_topics
 from robollm.nodes import messages, monitor_picture, qos
+from robollm.nodes.health import NOT_MEASURED
 from robollm.nodes.images import STEADY, ImageSource
-from robollm.nodes.monitor_report import Row
+from robollm.nodes.monitor_report import TOTAL, TOTES, Row
 from robollm.runtime.arrival import Arrival
 
 KEPT = 24  # messages of each kind that wait to be joined
@@ -58,6 +59,7 @@ class VerdictMonitor(Node):
         self.bundle = "unknown"
         self.trained: bool | None = None
         self.repeated = 0
+        self.tote_ms: dict[str, tuple[float, float]] = {}  # stage -> (p50, p95) of tote images
         self._active: set[str] = set()
         self._rows: dict[str, tuple[Row, Detection2D, float]] = {}
         self._done: set[str] = set()
@@ -150,6 +152,8 @@ class VerdictMonitor(Node):
             if "bundle" in values and "bundle_status" in values:
                 self.bundle = f"{values['bundle']} ({status.hardware_id})"
                 self.trained = values["bundle_status"] == "trained"
+            if node == TOTES:
+                self.tote_ms = _spreads(values)
             if node in NODES and "last_pick" in values:
                 stages = {
                     k[len("last_") : -len("_ms")]: float(v)
@@ -213,6 +217,19 @@ class VerdictMonitor(Node):
             pick_id=row.pick_id,
             trained=self.trained is not False,
         )
+
+
+def _spreads(values: dict[str, str]) -> dict[str, tuple[float, float]]:
+    """Stage -> (p50, p95), ms, from a node's diagnostics; without what it hasn't measured yet."""
+    found = {}
+    for key in values:
+        name, told, percentile = key.rpartition("_ms_")
+        if not told or percentile != "p50" or not (name == TOTAL or name.startswith("stage_")):
+            continue
+        both = values[key], values.get(f"{name}_ms_p95", NOT_MEASURED)
+        if NOT_MEASURED not in both:
+            found[name.removeprefix("stage_")] = (float(both[0]), float(both[1]))
+    return found
 
 
 def _decoded(arrival: Arrival | None) -> Any:

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 JSON, MARKDOWN = "report.json", "report.md"
-STAGES = ("decode", "preprocess", "backbone", "heads", "search", "publish")
+TOTES, TOTAL = "segmentation_node", "total"
+COLUMNS = {
+    TOTES: "tote image",
+    "defect_node": "verdict",
+    "identification_node": "product",
+}
+FIRST = ("decode", "preprocess", "backbone", "proposals", "rois", "masks", "pool", "heads",
+         "search", "elsewhere")  # fmt: skip
+LAST = ("publish", TOTAL)  # stages that nobody here knows come before these
+Spread = Sequence[float]
+"""(p50, p95)."""
 
 
 @dataclass(slots=True)
@@ -57,7 +69,7 @@ def table(rows: Sequence[Row], expected: int, nodes: Sequence[str]) -> str:
     ]
     for r in rows:
         times = "; ".join(
-            ", ".join(f"{s} {r.stages_ms[n][s]:.1f}" for s in STAGES if s in r.stages_ms[n])
+            ", ".join(f"{s} {r.stages_ms[n][s]:.1f}" for s in in_order(r.stages_ms[n]))
             for n in nodes
             if n in r.stages_ms
         )
@@ -69,8 +81,70 @@ def table(rows: Sequence[Row], expected: int, nodes: Sequence[str]) -> str:
     return "\n".join(out)
 
 
+def in_order(names: Iterable[str]) -> list[str]:
+    """Stages in the order in which they run; those that nobody here knows before the last ones."""
+    given = set(names)
+    unknown = sorted(given - {*FIRST, *LAST})
+    return [s for s in (*FIRST, *unknown, *LAST) if s in given]
+
+
+def stages(
+    rows: Sequence[Row], nodes: Sequence[str], totes: Mapping[str, Spread]
+) -> dict[str, dict[str, Spread]]:
+    """Node -> stage -> (p50, p95), ms, over the run.
+
+    Args:
+        rows: one per pick; those without times are left out.
+        nodes: that answer picks.
+        totes: the same for tote images, as their node told.
+    """
+    found: dict[str, dict[str, Spread]] = {TOTES: dict(totes)}
+    for node in nodes:
+        values: dict[str, list[float]] = {}
+        for times in (r.stages_ms[node] for r in rows if node in r.stages_ms):
+            for stage, ms in {**times, TOTAL: sum(times.values())}.items():
+                values.setdefault(stage, []).append(ms)
+        found[node] = {
+            stage: tuple(float(v) for v in np.percentile(ms, (50, 95)))
+            for stage, ms in values.items()
+        }
+    return found
+
+
+def stage_table(found: Mapping[str, Mapping[str, Spread]]) -> str:
+    """A Markdown table of `stages` whose columns stand under each other, and what it means."""
+
+    def cell(node: str, stage: str) -> str:
+        told = found.get(node, {}).get(stage)
+        return "-" if told is None else f"{told[0]:.1f} ({told[1]:.1f})"
+
+    names = in_order(stage for times in found.values() for stage in times)
+    lines = [("stage, ms", *COLUMNS.values())]
+    lines += [(stage, *(cell(node, stage) for node in COLUMNS)) for stage in names]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    lines.insert(1, tuple("-" * w for w in widths))
+    text = ["| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |"
+            for line in lines]  # fmt: skip
+    return "\n".join(
+        [
+            *text,
+            "",
+            "p50 (p95) of each stage in its node. The three nodes share processor and backbone, so "
+            "a stage",
+            "may wait for another node's; verdict and product are made at the same time.",
+        ]
+    )
+
+
 def write(
-    out: Path, rows: Sequence[Row], text: str, *, bundle: str, trained: bool | None, expected: int
+    out: Path,
+    rows: Sequence[Row],
+    text: str,
+    found: Mapping[str, Mapping[str, Spread]],
+    *,
+    bundle: str,
+    trained: bool | None,
+    expected: int,
 ) -> None:
     """Write `report.md` and `report.json` into a folder.
 
@@ -78,17 +152,26 @@ def write(
         out: the folder.
         rows: one per pick.
         text: their table.
+        found: see `stages`.
         bundle: its name and digest, from /diagnostics.
         trained: None if no node told.
         expected: views that a pick should have.
     """
     mark = "" if trained else " UNTRAINED: random weights, results mean nothing."
-    (out / MARKDOWN).write_text(f"Bundle {bundle}.{mark}\n\n{text}\n", encoding="utf-8")
+    (out / MARKDOWN).write_text(
+        f"Bundle {bundle}.{mark}\n\n{text}\n\n{stage_table(found)}\n", encoding="utf-8"
+    )
     picks = [
         {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in asdict(r).items()}
         for r in rows
     ]
-    card = {"bundle": bundle, "trained": trained, "views_expected": expected, "picks": picks}
+    card = {
+        "bundle": bundle,
+        "trained": trained,
+        "views_expected": expected,
+        "stages_ms": found,
+        "picks": picks,
+    }
     (out / JSON).write_text(json.dumps(card, indent=1, allow_nan=False), encoding="utf-8")
 
 

@@ -26,7 +26,7 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--picks", type=int, default=0, help="end after this many verdicts; 0: never")
     p.add_argument("--timeout", type=float, default=60.0, help="give up after this long, s")
     p.add_argument(
-        "--brief", action="store_true", help="a line per pick only; the table is in report.md"
+        "--brief", action="store_true", help="a line per pick only; the tables are in report.md"
     )
     p.add_argument(
         "--views", nargs="*", default=list(PickConfig().views), help="as the parameter `views`"
@@ -102,10 +102,11 @@ def _run(raw: Sequence[str], stop: Stop) -> int:
     rows.sort(key=lambda r: r.pick_id)
     expected = len(view_topics(PickConfig(views=tuple(args.views))))
     text = monitor_report.table(rows, expected, NODES)
+    stages = monitor_report.stages(rows, NODES, node.tote_ms)
     if not args.brief:
-        print("\n" + text)
+        print(f"\n{text}\n\n{monitor_report.stage_table(stages)}")
     monitor_report.write(
-        args.out, rows, text, bundle=node.bundle, trained=node.trained, expected=expected
+        args.out, rows, text, stages, bundle=node.bundle, trained=node.trained, expected=expected
     )
     for future in drawn:  # after the report, which shall not be lost with a picture
         if error := future.exception():

@@ -53,6 +53,7 @@ class Stats:
         self._lock = threading.Lock()
         self._counts: dict[str, int] = {}
         self._stages: dict[str, Percentiles] = {}
+        self._total = Percentiles()
         self._age = Percentiles()
         self._done: deque[float] = deque(maxlen=4096)  # 5 s at 800 Hz
 
@@ -73,6 +74,7 @@ class Stats:
         with self._lock:
             for name, ms in laps.ms.items():
                 self._stages.setdefault(name, Percentiles()).add(ms)
+            self._total.add(sum(laps.ms.values()))
             self._done.append(now_s)
             if age_ms is not None:
                 self._age.add(age_ms)
@@ -91,6 +93,12 @@ class Stats:
         """p50 and p95 of the age of results at publication, ms."""
         with self._lock:
             p50, p95 = self._age.at(50, 95)
+            return p50, p95
+
+    def total_ms(self) -> tuple[float, float]:
+        """p50 and p95 of all stages of a job together, ms."""
+        with self._lock:
+            p50, p95 = self._total.at(50, 95)
             return p50, p95
 
     def stages_ms(self) -> dict[str, tuple[float, float]]:

@@ -44,6 +44,13 @@ def test_the_demo_shows_what_was_said_of_every_pick_beside_the_truth(tmp_path, r
         assert (cells[2], cells[4], cells[6]) == (p["product"], p["verdict"], t["event"])
         assert cells[8] == f"{p['event_ms']:.0f}"
         assert all("backbone" in s or "heads" in s for s in p["stages_ms"].values())
+    words = re.findall(r"^\| (\w+) +\|(.*)\|$", done.stdout.partition("stage, ms")[2], re.MULTILINE)
+    shown = {stage: [c.strip() for c in cells.split("|")] for stage, cells in words}
+    for stage in ("decode", "preprocess", "backbone", "publish", "total"):
+        assert all(re.fullmatch(r"\d+\.\d \(\d+\.\d\)", c) for c in shown[stage]), stage
+    for stage, columns in {"proposals": [0], "rois": [0], "masks": [0], "heads": [1, 2]}.items():
+        assert [i for i, c in enumerate(shown[stage]) if c != "-"] == columns
+    assert report["stages_ms"]["defect_node"]["total"][0] > 0
     assert re.search(r"^verdicts: \d of 7 right \(95 % interval", done.stdout, re.MULTILINE)
     assert re.search(r"p50 \d+ ms, p95 \d+ ms of 6 picks with all views", done.stdout)
     assert cv2.imread(str(tmp_path / "contact-sheet.png")) is not None

@@ -217,9 +217,10 @@ def test_stats_count_and_summarise():
     assert stats.counts() == {"bad": 0, "dropped": 4}
     for i in range(10):
         laps = Laps()
-        laps.ms["heads"] = float(i)
+        laps.ms |= {"heads": float(i), "masks": 9.0 - i}
         stats.finished(laps, now_s=100.0 + i, age_ms=None if i % 2 else 10.0 * i)
-    assert stats.stages_ms() == {"heads": pytest.approx((4.5, 8.55))}
+    assert stats.stages_ms() == dict.fromkeys(("heads", "masks"), pytest.approx((4.5, 8.55)))
+    assert stats.total_ms() == pytest.approx((9.0, 9.0))  # not the sum of the stages' percentiles
     assert stats.age_ms()[0] == pytest.approx(40.0)
     assert stats.rate_hz(109.0) == pytest.approx(6 / 5)
     assert stats.rate_hz(999.0) == 0
