@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import kit
 import numpy as np
 import rclpy
 from builtin_interfaces.msg import Time
@@ -41,7 +42,6 @@ from robollm.core.frame import Frame
 from robollm.core.settings import RuntimeConfig
 from robollm.export.sketch import SketchSize, write_sketch_bundle
 from robollm.nodes import qos
-from robollm.runtime.measure import conditions
 from robollm.runtime.memory import keep_large_buffers
 from robollm.runtime.perceiver import Perceiver
 
@@ -187,7 +187,7 @@ def measure(camera: Camera, perceiver: Perceiver, hw: tuple[int, int], args: Any
 
 def main() -> int:
     """Measure, print, write results/ros_overhead.json."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(prog="ros_overhead.py", description=__doc__)
     parser.add_argument("--block", type=int, default=1, help="frames a block")
     parser.add_argument("--blocks", type=int, default=80, help="blocks of each kind and size")
     parser.add_argument("--rate", type=float, default=30.0, help="the stream's rate, Hz")
@@ -196,7 +196,7 @@ def main() -> int:
     parser.add_argument("--dim", type=int, default=192, help="channels of the sketch backbone")
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "ros_overhead.json")
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as temp, conditions() as about:
+    with tempfile.TemporaryDirectory() as temp, kit.conditions() as about:
         size = SketchSize(dim=args.dim, depth=args.depth, heads=max(1, args.dim // 64))
         bundle = write_sketch_bundle(Path(temp) / "bundle", size=size)
         keep_large_buffers()  # the node does it for itself; a camera driver may or may not
@@ -223,7 +223,7 @@ def main() -> int:
             node.wait(30)
             rclpy.try_shutdown()
     card = {
-        "command": " ".join(["python bench/ros_overhead.py", *sys.argv[1:]]),
+        "command": kit.command(parser, args),
         "conditions": {
             **about,
             "rmw": os.environ.get("RMW_IMPLEMENTATION", "default (rmw_fastrtps_cpp)"),

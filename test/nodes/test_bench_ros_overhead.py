@@ -23,6 +23,8 @@ def test_a_small_run_of_the_ros_bench_measures_both_sizes_and_writes_its_conditi
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     card = json.loads(out.read_text())
+    options = "--blocks 1 --stream-s 0.5 --depth 1 --dim 64"
+    assert card["command"] == f"python bench/ros_overhead.py {options}"
     assert {"cpu", "cores", "packages", "load_before", "load_after"} <= card["conditions"].keys()
     assert card["sizes"].keys() == {"VGA", "1080p"}
     for row in card["sizes"].values():
