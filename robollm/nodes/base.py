@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
@@ -23,6 +22,7 @@ from robollm.core.settings import NODE_SETTINGS, NodeConfig, RuntimeConfig
 from robollm.nodes import params, qos
 from robollm.nodes.health import ERROR, Report, rss_mb
 from robollm.nodes.images import STEADY, ImageSource
+from robollm.nodes.trouble import Trouble
 from robollm.runtime.mailbox import Mailbox
 from robollm.runtime.perceiver import Perceiver
 from robollm.runtime.station import Station
@@ -30,7 +30,6 @@ from robollm.runtime.timing import Laps, Stats
 
 C = TypeVar("C")
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
-LOG_S = 2.0  # between two log lines about the same trouble
 STOP_S = 30.0  # longest wait for one model run to end
 JUMP = Duration(nanoseconds=-100_000_000)  # a bag that starts again, not a late /clock message
 
@@ -56,6 +55,7 @@ class PerceptionNode(LifecycleNode, ABC):
         self._wrong = params.declare(self, self.kinds)
         self.add_on_set_parameters_callback(self._on_parameters)
         self.stats = Stats()
+        self.trouble = Trouble(self.get_logger(), self.stats)
         self.box: Mailbox[Any, Any] = Mailbox()
         self.perceiver: Perceiver | None = None
         self.enabled = True
@@ -64,8 +64,6 @@ class PerceptionNode(LifecycleNode, ABC):
         self._runtime: RuntimeConfig | None = None
         self._worker: threading.Thread | None = None
         self._sources: list[ImageSource] = []
-        self._said: dict[tuple[str, str], float] = {}
-        self._error = ""
         self._active = False
         self._dropped = 0
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", qos.RESULTS)
@@ -131,35 +129,21 @@ class PerceptionNode(LifecycleNode, ABC):
 
     def refuse(self, stream: str, error: FrameError | MessageError) -> None:
         """Count and log an input that can't be used."""
-        n = self.stats.count(error.kind)
-        now = time.monotonic()
-        # rclpy throttles by line of code: one kind of trouble would hide all others.
-        if now - self._said.get((stream, error.kind), -LOG_S) >= LOG_S:
-            self._said[stream, error.kind] = now
-            self.get_logger().warning(f"{stream}: dropped: {error} [{error.kind}: {n} so far]")
+        self.trouble.refused(stream, error)
 
     def failed(self, what: str, error: RobollmError) -> None:
         """Count and log a failure of a model on one input."""
-        self.stats.count("inference_error")
-        self._error = f"{what}: {error.what}"
-        self.get_logger().error(f"{what}: {error}")
+        self.trouble.failed(what, error)
 
     def crashed(self, what: str, error: Exception) -> None:
         """Count and log, with its traceback, an error that nobody foresaw."""
-        self.stats.count("internal_error")
-        self._error = f"internal error on {what}: {error!r}"
-        trace = "".join(traceback.format_exception(error))
-        now = time.monotonic()
-        if now - self._said.get((what, "crash"), -LOG_S) < LOG_S:
-            return
-        self._said[what, "crash"] = now
-        self.get_logger().error(f"{self._error}\n  fix: please report this\n{trace}")
+        self.trouble.crashed(what, error)
 
     def finished(self, laps: Laps, stamp_ns: int) -> None:
         """Account for one finished item."""
         age_ms = (self.get_clock().now().nanoseconds - stamp_ns) / 1e6
         self.stats.finished(laps, now_s=time.monotonic(), age_ms=age_ms)
-        self._error = ""
+        self.trouble.error = ""
 
     # Lifecycle.
 
@@ -181,14 +165,14 @@ class PerceptionNode(LifecycleNode, ABC):
             self.load(self.perceiver)
         except RobollmError as e:
             self._release()
-            self._error = f"configure failed: {e.what}"
+            self.trouble.error = f"configure failed: {e.what}"
             self.get_logger().error(f"configure failed: {e}")
             return FAILURE
         except Exception as e:  # rclpy would swallow it without a word
             self.crashed("configure", e)
             self._release()
             return FAILURE
-        self._error = ""
+        self.trouble.error = ""
         bundle = self.perceiver.bundle
         self.get_logger().info(f"bundle {bundle.title}: {self.perceiver.summary}")
         if not bundle.trained:
@@ -326,9 +310,9 @@ class PerceptionNode(LifecycleNode, ABC):
         r.put("enabled", self.enabled)
         if self.perceiver:
             r.add_models(self.perceiver)
-        if self._error:
-            r.problems.append((ERROR, self._error))
-            r.put("last_error", self._error)
+        if self.trouble.error:
+            r.problems.append((ERROR, self.trouble.error))
+            r.put("last_error", self.trouble.error)
         r.problems.extend(self._silences())
         r.put("dropped_frames", self._dropped + self.box.dropped)
         r.add_stats(self.stats, now)
