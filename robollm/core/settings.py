@@ -122,7 +122,7 @@ class PickConfig:
 
     views: tuple[str, ...] = option(
         ("on_arm_low", "tote_wall"),
-        "post-pick views; NAME subscribes to views/NAME/image, NAME=TOPIC to TOPIC",
+        "post-pick views; NAME subscribes to views/NAME/image, NAME=TOPIC to TOPIC; []: none",
     )
     view_rois: tuple[str, ...] = option(
         ("",), "part of a view to look at, NAME=X,Y,WIDTH,HEIGHT in px; others: the whole image"
@@ -282,7 +282,7 @@ def view_topics(config: PickConfig) -> dict[str, str]:
     """
     topics: dict[str, str] = {}
     for entry in config.views:
-        if not entry:  # ROS can't hold an empty list of strings in YAML: [''] means none
+        if not entry:  # how the nodes hold an empty list, for which ROS has no type
             continue
         name, _, topic = entry.partition("=")
         plain = name.isidentifier() and name.isascii()
@@ -306,7 +306,7 @@ def view_regions(config: PickConfig) -> dict[str, tuple[int, int, int, int]]:
     regions: dict[str, tuple[int, int, int, int]] = {}
     for entry in config.view_rois:
         name, _, text = entry.partition("=")
-        if not entry:  # ROS can't hold an empty list of strings in YAML: [''] means none
+        if not entry:  # how the nodes hold an empty list, for which ROS has no type
             continue
         parts = [p.strip() for p in text.split(",")]
         if name not in known or len(parts) != 4 or not all(map(_whole, parts)):

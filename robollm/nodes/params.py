@@ -21,6 +21,8 @@ from robollm.core.settings import NODE_SETTINGS
 
 C = TypeVar("C")
 
+NONE = ""  # in a list of strings: nothing; see settings.view_topics
+
 # Parameters that rclpy itself declares.
 _STANDARD = ("use_sim_time", "start_type_description_service")
 _STANDARD_GROUPS = ("qos_overrides.",)
@@ -54,6 +56,14 @@ def declare(node: Node, kinds: Iterable[type[Any]]) -> list[str]:
     wrong: list[str] = []
     for opt in (o for kind in kinds for o in options(kind)):
         default = list(opt.default) if isinstance(opt.default, tuple) else opt.default
+        given = node._parameter_overrides.get(opt.name)
+        if given is not None and given.type_ == Parameter.Type.NOT_SET:
+            # `[]` in YAML: ROS knows no list without a type, and would leave the setting unset.
+            if isinstance(opt.default, tuple):
+                node._parameter_overrides[opt.name] = Parameter(opt.name, value=[NONE])
+            else:
+                wrong.append(f"{opt.name}: wants {opt.type_name}, got an empty list")
+                del node._parameter_overrides[opt.name]
         try:
             node.declare_parameter(opt.name, default, descriptor(opt))
         except (InvalidParameterTypeException, InvalidParameterValueException) as e:
@@ -90,12 +100,17 @@ def refuse_bad(node: Node, kinds: Iterable[type[Any]], parameters: list[Paramete
         for kind in kinds:
             names = [o.name for o in options(kind)]
             new = {p.name: _plain(p.value) for p in parameters if p.name in names}
-            old = {n: _plain(node.get_parameter(n).value) for n in names if n not in new}
+            old = {n: _plain(_current(node, n, known[n])) for n in names if n not in new}
             if len(old) < len(names):
                 from_mapping(kind, {**old, **new})
     except ConfigError as e:
         return SetParametersResult(successful=False, reason=str(e))
     return SetParametersResult(successful=True)
+
+
+def _current(node: Node, name: str, opt: Option) -> Any:
+    default = list(opt.default) if isinstance(opt.default, tuple) else opt.default
+    return node.get_parameter_or(name, Parameter(name, value=default)).value
 
 
 def _plain(value: Any) -> Any:
