@@ -88,7 +88,11 @@ class NodeConfig:
         choices=("auto", "raw", "compressed"),
     )
     no_image_warn_s: float = option(
-        5.0, "warn after this many seconds without an image; 0: never", low=0, high=3600, live=True
+        5.0,
+        "warn after this many seconds without an image, or without one that can be used; 0: never",
+        low=0,
+        high=3600,
+        live=True,
     )
     diagnostics_period_s: float = option(1.0, "seconds between diagnostics", low=0.1, high=60)
 

@@ -313,7 +313,7 @@ class PerceptionNode(LifecycleNode, ABC):
         if self.trouble.error:
             r.problems.append((ERROR, self.trouble.error))
             r.put("last_error", self.trouble.error)
-        r.problems.extend(self._silences())
+        r.problems.extend(self._camera_troubles())
         r.put("dropped_frames", self._dropped + self.box.dropped)
         r.add_stats(self.stats, now)
         r.put_all("last_", self.last)
@@ -321,14 +321,12 @@ class PerceptionNode(LifecycleNode, ABC):
         self.report_more(r)
         return r
 
-    def _silences(self) -> Iterable[tuple[bytes, str]]:
+    def _camera_troubles(self) -> Iterable[tuple[bytes, str]]:
         limit = float(self.get_parameter("no_image_warn_s").value or 0.0)
         for source in self._sources if self._active and limit else ():
             # Post-pick cameras are silent between picks; a pick without views says so itself.
-            if source.stream == "image" and source.silent_s > limit:
-                text = f"no image on {source.topic} for {source.silent_s:.0f} s"
-                self.get_logger().warning(
-                    f"{text}\n  fix: check the camera, the remapping and its QoS",
-                    throttle_duration_sec=max(limit, 5.0),
-                )
-                yield ERROR, text
+            wrong = source.trouble(limit, silence=source.stream == "image")
+            if wrong:
+                if self.trouble.due(source.stream, "camera", max(limit, 5.0)):
+                    self.get_logger().warning(str(wrong))
+                yield ERROR, wrong.what

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from rclpy.clock import Clock, ClockType  # type: ignore[attr-defined]  # Humble has it here only
@@ -13,6 +14,7 @@ from rclpy.subscription import Subscription
 from sensor_msgs.msg import CompressedImage, Image
 
 from robollm.core.errors import FrameError
+from robollm.core.frame import Frame
 from robollm.core.settings import NodeConfig
 from robollm.nodes import messages, qos
 from robollm.runtime.arrival import Arrival, StampCheck
@@ -54,7 +56,8 @@ class ImageSource:
         self._auto_transport = config.image_transport == "auto"
         self._on_arrival = on_arrival
         self._on_bad = on_bad
-        self._last_s = time.monotonic()
+        self._heard_s = time.monotonic()
+        self._bad: _Bad | None = None  # since the last one that could be used
         self._stamps = StampCheck()
         best_effort = config.image_qos == "best_effort"
         self._best_effort = {"raw": best_effort, "compressed": best_effort}
@@ -71,10 +74,28 @@ class ImageSource:
         first = next(iter(self._subs.values()))
         return str(first.topic_name)
 
-    @property
-    def silent_s(self) -> float:
-        """Seconds since the last image, or since the start."""
-        return time.monotonic() - self._last_s
+    def trouble(self, limit_s: float, *, silence: bool = True) -> FrameError | None:
+        """What is wrong with the input; None if nothing is known to be.
+
+        An image that nobody has decoded yet is neither good nor bad.
+
+        Args:
+            limit_s: how long it may go on, s.
+            silence: False for a camera that sends nothing for long.
+        """
+        now, bad = time.monotonic(), self._bad
+        silent_s = now - self._heard_s
+        if silent_s > limit_s:
+            text = f"no image on {self.topic} for {silent_s:.0f} s"
+            fix = "check the camera, the remapping and its QoS"
+            return FrameError(text, fix=fix) if silence else None
+        if bad is None or now - bad.first_s <= limit_s or now - bad.last_s > limit_s:
+            return None
+        return FrameError(
+            f"images arrive on {self.topic}, none was usable for {now - bad.first_s:.0f} s: "
+            f"last error: {bad.error.what}",
+            fix=bad.error.fix,
+        )
 
     def close(self) -> None:
         """End the subscriptions."""
@@ -132,29 +153,63 @@ class ImageSource:
         )
 
     def _take_raw(self, msg: Image) -> None:
+        self._heard_s = time.monotonic()
         try:
             frame = messages.to_frame(msg, self.stream)
         except FrameError as e:
-            self._on_bad(self.stream, e)
+            self._refuse(e)
             return
         self._arrived("raw", Arrival(frame.stamp_ns, lambda: frame))
 
     def _take_compressed(self, msg: CompressedImage) -> None:
+        self._heard_s = time.monotonic()
         try:
             ns = messages.stamp_ns(msg.header.stamp)
         except FrameError as e:
-            self._on_bad(self.stream, e)
+            self._refuse(e)
             return
-        self._arrived(
-            "compressed", Arrival(ns, lambda: messages.decode_compressed(msg, self.stream))
-        )
+        self._arrived("compressed", Arrival(ns, lambda: self._decode(msg)))
+
+    def _decode(self, msg: CompressedImage) -> Frame:
+        """In the thread that needs the frame. Whoever that is tells of an error."""
+        try:
+            frame = messages.decode_compressed(msg, self.stream)
+        except FrameError as e:
+            self._note(e)
+            raise
+        self._bad = None
+        return frame
 
     def _arrived(self, kind: str, arrival: Arrival) -> None:
-        self._last_s = time.monotonic()
         try:
             if not self._stamps.is_new(kind, arrival.stamp_ns):
                 return
         except FrameError as e:
-            self._on_bad(self.stream, e)
+            self._refuse(e)
             return
+        if kind == "raw":
+            self._bad = None
         self._on_arrival(self.stream, arrival)
+
+    def _refuse(self, error: FrameError) -> None:
+        self._note(error)
+        self._on_bad(self.stream, error)
+
+    def _note(self, error: FrameError) -> None:
+        now, before = time.monotonic(), self._bad
+        self._bad = _Bad(before.first_s if before else now, now, error)
+
+
+@dataclass(frozen=True, slots=True)
+class _Bad:
+    """Images that can't be used, one after the other.
+
+    Attributes:
+        first_s: when the first of them was found to be bad, monotonic, s.
+        last_s: the same of the last.
+        error: of the last.
+    """
+
+    first_s: float
+    last_s: float
+    error: FrameError

@@ -34,35 +34,36 @@ class Trouble:
     def refused(self, stream: str, error: FrameError | MessageError) -> None:
         """An input that can't be used."""
         n = self._stats.count(error.kind)
-        if self._due(stream, error.kind):
+        if self.due(stream, error.kind):
             self._logger.warning(f"{stream}: dropped: {error} [{error.kind}: {n} so far]")
 
     def failed(self, what: str, error: RobollmError) -> None:
         """A model failed on one input."""
         n = self._stats.count("inference_error")
         self.error = f"{what}: {error.what}"
-        if self._due("failed", _place(error)):
+        if self.due("failed", _place(error)):
             self._logger.error(f"{what}: {error} [inference_error: {n} so far]")
 
     def crashed(self, what: str, error: Exception) -> None:
         """An error that nobody foresaw; its traceback is logged."""
         n = self._stats.count("internal_error")
         self.error = f"internal error on {what}: {error!r}"
-        if self._due("crashed", _place(error)):
+        if self.due("crashed", _place(error)):
             trace = "".join(traceback.format_exception(error))
             self._logger.error(
                 f"{self.error} [internal_error: {n} so far]\n  fix: please report this\n{trace}"
             )
 
-    def _due(self, what: str, kind: str) -> bool:
-        """Whether it is time to log this again.
+    def due(self, what: str, kind: str, period_s: float = LOG_S) -> bool:
+        """Whether it is time to log this again; if so, it counts as logged.
 
         Args:
             what: a stream or a word of ours.
             kind: what happened; never with an id or a number of the input.
+            period_s: time between two logs, s.
         """
         now = time.monotonic()
-        if now - self._said.get((what, kind), -LOG_S) < LOG_S:
+        if now - self._said.get((what, kind), -period_s) < period_s:
             return False
         self._said[what, kind] = now
         return True

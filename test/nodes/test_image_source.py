@@ -1,0 +1,141 @@
+"""One image input without a node around it: what it says when nothing it hears can be used."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import rclpy
+from cell import RELIABLE, image, jpeg, picture
+from rclpy.executors import SingleThreadedExecutor
+from sensor_msgs.msg import CompressedImage, Image
+
+from robollm.core.errors import FrameError
+from robollm.core.settings import NodeConfig
+from robollm.nodes.images import ImageSource
+
+
+class Listener:
+    """An image source, its camera, and what came."""
+
+    def __init__(self, context, decodes=True):
+        self.node = rclpy.create_node("listener", context=context, namespace="/source")
+        self.executor = SingleThreadedExecutor(context=context)
+        self.executor.add_node(self.node)
+        self.frames, self.bad, self.decodes = [], [], decodes
+        self.source = ImageSource(
+            self.node, "image", "image", NodeConfig(), on_arrival=self._take, on_bad=self._refuse
+        )
+        self.raw = self.node.create_publisher(Image, "image", RELIABLE)
+        self.packed = self.node.create_publisher(CompressedImage, "image/compressed", RELIABLE)
+
+    def _take(self, stream, arrival):
+        try:
+            self.frames.append(arrival.frame() if self.decodes else arrival)
+        except FrameError as e:
+            self.bad.append(e)
+
+    def _refuse(self, stream, error):
+        self.bad.append(error)
+
+    def until(self, true, timeout_s=10.0):
+        end = time.monotonic() + timeout_s
+        while not (value := true()) and time.monotonic() < end:
+            self.executor.spin_once(timeout_sec=0.02)
+        return value
+
+    def send(self, pub, msg):
+        assert self.until(pub.get_subscription_count)
+        heard = len(self.frames) + len(self.bad)
+        pub.publish(msg)
+        assert self.until(lambda: len(self.frames) + len(self.bad) > heard)
+
+    def close(self):
+        self.source.close()
+        self.executor.shutdown()
+        self.node.destroy_node()
+
+
+@pytest.fixture
+def listen():
+    context, made = rclpy.Context(), []
+    rclpy.init(context=context)
+
+    def make(**kwargs):
+        made.append(Listener(context, **kwargs))
+        return made[-1]
+
+    yield make
+    for listener in made:
+        listener.close()
+    rclpy.shutdown(context=context)
+
+
+def bayer(n):
+    msg = image(picture(1), 1_000_000_000 + n, "cam")
+    msg.encoding = "bayer_rggb8"
+    return msg
+
+
+def broken(n):
+    msg = jpeg(picture(1), 1_000_000_000 + n, "cam")
+    msg.data = msg.data[:40]
+    return msg
+
+
+@pytest.mark.parametrize(
+    ("make", "says", "fix"),
+    [
+        (bayer, "encoding 'bayer_rggb8'", "set the camera to rgb8"),
+        (broken, "40 bytes of 'jpeg' don't decode", "check the link to the camera"),
+    ],
+)
+def test_images_of_which_none_can_be_used_are_a_trouble_that_names_the_last_error(
+    listen, make, says, fix
+):
+    listener = listen()
+    if make is broken:
+        listener.node.destroy_publisher(listener.raw)
+    pub = listener.raw if make is bayer else listener.packed
+    start = time.monotonic()
+    n = 0
+    while time.monotonic() - start < 0.5:
+        listener.send(pub, make(n := n + 1))
+    wrong = listener.source.trouble(0.3)
+    assert "images arrive on /source/image, none was usable for " in wrong.what
+    assert f"last error: {says}" in wrong.what
+    assert wrong.fix.startswith(fix)
+    assert listener.source.trouble(60.0) is None, "it is too early to say so"
+    good = (image if make is bayer else jpeg)(picture(1), 5_000_000_000, "cam")
+    listener.send(pub, good)
+    assert listener.source.trouble(0.3) is None, "one that can be used ends it"
+
+
+def test_images_that_nobody_looked_into_are_no_trouble(listen):
+    listener = listen(decodes=False)
+    listener.node.destroy_publisher(listener.raw)
+    start = time.monotonic()
+    while time.monotonic() - start < 0.5:
+        listener.send(listener.packed, jpeg(picture(1), time.time_ns(), "cam"))
+    assert listener.source.trouble(0.3) is None
+
+
+def test_a_bad_image_long_ago_is_no_trouble(listen):
+    listener = listen(decodes=False)
+    listener.node.destroy_publisher(listener.raw)
+    listener.send(listener.packed, broken(1))
+    with pytest.raises(FrameError):
+        listener.frames[0].frame()
+    start = time.monotonic()
+    while time.monotonic() - start < 0.5:
+        listener.send(listener.packed, jpeg(picture(1), time.time_ns(), "cam"))
+    assert listener.source.trouble(0.3) is None
+
+
+def test_silence_is_another_trouble_than_bad_images(listen):
+    listener = listen()
+    listener.send(listener.raw, bayer(1))
+    time.sleep(0.4)
+    wrong = listener.source.trouble(0.3)
+    assert "no image on /source/image for " in wrong.what
+    assert listener.source.trouble(0.3, silence=False) is None
