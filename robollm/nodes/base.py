@@ -285,6 +285,8 @@ class PerceptionNode(LifecycleNode, ABC):
     def _on_jump(self, jump: TimeJump) -> None:
         self.get_logger().info("time jumped back: forgetting what was kept by stamp")
         self.stats.count("time_jumps")
+        for source in self._sources:
+            source.time_jumped_back()
         self.time_jumped_back()
 
     # Diagnostics.

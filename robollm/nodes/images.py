@@ -97,6 +97,10 @@ class ImageSource:
             fix=bad.error.fix,
         )
 
+    def time_jumped_back(self) -> None:
+        """A bag started again: the stamp of the image before may come once more."""
+        self._stamps.reset()
+
     def close(self) -> None:
         """End the subscriptions."""
         self._node.destroy_timer(self._timer)

@@ -43,6 +43,10 @@ class StampCheck:
     def __init__(self) -> None:
         self._last = ("", 0)
 
+    def reset(self) -> None:
+        """Forget the image before: time has jumped back, and its stamp may come again."""
+        self._last = ("", 0)
+
     def is_new(self, kind: str, stamp_ns: int) -> bool:
         """Whether this is another image than the one before.
 

@@ -139,3 +139,13 @@ def test_silence_is_another_trouble_than_bad_images(listen):
     wrong = listener.source.trouble(0.3)
     assert "no image on /source/image for " in wrong.what
     assert listener.source.trouble(0.3, silence=False) is None
+
+
+def test_after_a_jump_back_the_stamp_of_the_last_image_is_new_again(listen):
+    listener = listen()
+    listener.send(listener.raw, image(picture(1), 1_000_000_000, "cam"))
+    listener.send(listener.raw, image(picture(1), 1_000_000_000, "cam"))
+    assert [e.kind for e in listener.bad] == ["repeated_stamp"]
+    listener.source.time_jumped_back()
+    listener.send(listener.raw, image(picture(1), 1_000_000_000, "cam"))
+    assert len(listener.frames) == 2
