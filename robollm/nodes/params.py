@@ -18,6 +18,7 @@ from rclpy.parameter import Parameter
 from robollm.core.config import Option, from_mapping, options, problem, unknown_key
 from robollm.core.errors import ConfigError
 from robollm.core.settings import NODE_SETTINGS
+from robollm.nodes import qos_overrides
 
 C = TypeVar("C")
 
@@ -25,7 +26,6 @@ NONE = ""  # in a list of strings: nothing; see settings.view_topics
 
 # Parameters that rclpy itself declares.
 _STANDARD = ("use_sim_time", "start_type_description_service")
-_STANDARD_GROUPS = ("qos_overrides.",)
 
 
 def descriptor(opt: Option) -> ParameterDescriptor:
@@ -53,7 +53,7 @@ def declare(node: Node, kinds: Iterable[type[Any]]) -> list[str]:
         A wrong value does not end the process: the default is declared in its place, and the node
         refuses to configure with these words.
     """
-    wrong: list[str] = []
+    wrong = qos_overrides.refuse(node)
     for opt in (o for kind in kinds for o in options(kind)):
         default = list(opt.default) if isinstance(opt.default, tuple) else opt.default
         given = node._parameter_overrides.get(opt.name)
@@ -72,7 +72,7 @@ def declare(node: Node, kinds: Iterable[type[Any]]) -> list[str]:
     known = sorted({o.name for kinds in NODE_SETTINGS.values() for k in kinds for o in options(k)})
     # rclpy ignores a key that nobody declares; for us it is a mistake in the user's file.
     for key in node._parameter_overrides:
-        if key in known or key in _STANDARD or key.startswith(_STANDARD_GROUPS):
+        if key in known or key in _STANDARD or key.startswith(qos_overrides.PREFIX):
             continue
         wrong.append(str(unknown_key(key, known, where=node.get_name())))
     return wrong
