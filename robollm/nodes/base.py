@@ -51,6 +51,7 @@ class PerceptionNode(LifecycleNode, ABC):
     def __init__(self, name: str, station: Station, **kwargs: Any) -> None:
         super().__init__(name, **kwargs)
         self.station = station
+        self.role = name  # the node may be renamed by a remapping
         self.kinds = NODE_SETTINGS[name]
         self._wrong = params.declare(self, self.kinds)
         self.add_on_set_parameters_callback(self._on_parameters)
@@ -146,6 +147,10 @@ class PerceptionNode(LifecycleNode, ABC):
         self.trouble.error = ""
 
     # Lifecycle.
+
+    def refuse_settings(self, wrong: Iterable[str]) -> None:
+        """Let configure fail for settings that the node itself doesn't see, in these words."""
+        self._wrong.extend(wrong)
 
     def autostart(self) -> None:
         """Configure and activate, unless the setting `autostart` says no."""
