@@ -20,6 +20,7 @@ from std_srvs.srv import SetBool
 from robollm.core.errors import ConfigError, FrameError, MessageError, RobollmError
 from robollm.core.settings import NODE_SETTINGS, NodeConfig, RuntimeConfig
 from robollm.nodes import params, qos
+from robollm.nodes.ears import Ears
 from robollm.nodes.health import ERROR, Report, rss_mb
 from robollm.nodes.images import STEADY, ImageSource
 from robollm.nodes.trouble import Trouble
@@ -57,6 +58,7 @@ class PerceptionNode(LifecycleNode, ABC):
         self.add_on_set_parameters_callback(self._on_parameters)
         self.stats = Stats()
         self.trouble = Trouble(self.get_logger(), self.stats)
+        self.ears = Ears(self)
         self.box: Mailbox[Any, Any] = Mailbox()
         self.perceiver: Perceiver | None = None
         self.enabled = True
@@ -321,6 +323,7 @@ class PerceptionNode(LifecycleNode, ABC):
             r.problems.append((ERROR, self.trouble.error))
             r.put("last_error", self.trouble.error)
         r.problems.extend(self._camera_troubles())
+        r.problems.extend(self.ears.problems())
         r.put("dropped_frames", self._dropped + self.box.dropped)
         r.add_stats(self.stats, now)
         r.put_all("last_", self.last)

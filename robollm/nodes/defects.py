@@ -30,12 +30,8 @@ class DefectNode(PerceptionNode):
 
     def __init__(self, station: Station, **kwargs: Any) -> None:
         super().__init__("defect_node", station, **kwargs)
-        self._verdicts = self.create_lifecycle_publisher(
-            Detection2DArray, "defects", qos.RESULTS, qos_overriding_options=qos.overridable()
-        )
-        self._evidence = self.create_lifecycle_publisher(
-            Detection2DArray, "defects/views", qos.RESULTS, qos_overriding_options=qos.overridable()
-        )
+        self._verdicts = qos.publisher(self, Detection2DArray, "defects", qos.RESULTS)
+        self._evidence = qos.publisher(self, Detection2DArray, "defects/views", qos.RESULTS)
         self.must_arrive = [self._evidence, self._verdicts]
         self._desk: PickDesk | None = None
 

@@ -59,8 +59,8 @@ class GalleryDesk:
             source, first, period_s=config.watch_period_s, watch=self._watched, listener=self
         )
         # Last: a message may come at once.
-        self._sub: Subscription[String] = node.create_subscription(
-            String, "manifest", self._take, qos.UPDATES, qos_overriding_options=qos.overridable()
+        self._sub: Subscription[String] = node.ears.subscribe(
+            String, "manifest", self._take, qos.UPDATES
         )
 
     @property
@@ -74,7 +74,7 @@ class GalleryDesk:
 
     def close(self) -> None:
         """Commit what waits, end the keeper."""
-        self._node.destroy_subscription(self._sub)
+        self._node.ears.close(self._sub)
         if not self._keeper.close():
             self._node.get_logger().error(
                 f"gallery {self._folder} does not answer: its thread is left behind\n"

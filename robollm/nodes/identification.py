@@ -46,18 +46,8 @@ class IdentificationNode(PerceptionNode):
 
     def __init__(self, station: Station, **kwargs: Any) -> None:
         super().__init__("identification_node", station, **kwargs)
-        self._tote = self.create_lifecycle_publisher(
-            Detection2DArray,
-            "identifications",
-            qos.RESULTS,
-            qos_overriding_options=qos.overridable(),
-        )
-        self._picks = self.create_lifecycle_publisher(
-            Detection2DArray,
-            "pick_identifications",
-            qos.RESULTS,
-            qos_overriding_options=qos.overridable(),
-        )
+        self._tote = qos.publisher(self, Detection2DArray, "identifications", qos.RESULTS)
+        self._picks = qos.publisher(self, Detection2DArray, "pick_identifications", qos.RESULTS)
         # A group of its own: it waits for the answer, and the others must not.
         apart = MutuallyExclusiveCallbackGroup()
         self.create_service(Trigger, "~/reload_manifest", self._on_reload, callback_group=apart)
@@ -94,12 +84,8 @@ class IdentificationNode(PerceptionNode):
             on_pick=self._note_pick,
             on_container=self._container_changed,
         )
-        self._sub = self.create_subscription(
-            Detection2DArray,
-            "detections",
-            self._take_detections,
-            qos.RESULTS,
-            qos_overriding_options=qos.overridable(),
+        self._sub = self.ears.subscribe(
+            Detection2DArray, "detections", self._take_detections, qos.RESULTS
         )
         if not self.station.segments_here:
             self.add_image_source(
@@ -109,7 +95,7 @@ class IdentificationNode(PerceptionNode):
     def stop(self) -> None:
         """Answer the open picks: unknown."""
         if self._sub:
-            self.destroy_subscription(self._sub)
+            self.ears.close(self._sub)
         for case in self._desk.close() if self._desk else ():
             self.abandon(case)
 

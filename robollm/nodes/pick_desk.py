@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.qos import QoSProfile
 from rclpy.subscription import Subscription
 from std_msgs.msg import String
@@ -59,13 +58,8 @@ class PickDesk:
             self.views, self._config.view_timeout_s, delay_s=self._config.view_delay_s
         )
         self._container_sub: Subscription[Any] | None = None
-        self._pick_sub = node.create_subscription(
-            Detection2D,
-            "pick",
-            self._take_pick,
-            qos.RESULTS,
-            qos_overriding_options=qos.overridable(),
-        )
+        self._latched_container = False
+        self._pick_sub = node.ears.subscribe(Detection2D, "pick", self._take_pick, qos.RESULTS)
         self._on_container = on_container
         if on_container is not None:
             self._listen_to_container(qos.LATCHED)
@@ -81,9 +75,9 @@ class PickDesk:
     def close(self) -> list[Case[Arrival]]:
         """End the subscriptions (images are the node's) and return the picks still open."""
         self._node.destroy_timer(self._timer)
-        self._node.destroy_subscription(self._pick_sub)
+        self._node.ears.close(self._pick_sub)
         if self._container_sub is not None:
-            self._node.destroy_subscription(self._container_sub)
+            self._node.ears.close(self._container_sub)
         return self._book.flush()
 
     def time_jumped_back(self) -> None:
@@ -100,22 +94,27 @@ class PickDesk:
         ]
 
     def _listen_to_container(self, profile: QoSProfile) -> None:
-        self._container_sub = self._node.create_subscription(
+        self._latched_container = profile is qos.LATCHED
+        self._container_sub = self._node.ears.subscribe(
             String,
             "container",
             self._take_container,
             profile,
-            event_callbacks=SubscriptionEventCallbacks(incompatible_qos=self._volatile_container),
+            overridable=False,
+            on_deaf=self._volatile_container,
         )
 
-    def _volatile_container(self, event: Any) -> None:
+    def _volatile_container(self) -> bool:
         """Somebody publishes without transient local, as `ros2 topic pub` does: hear them, too."""
+        if not self._latched_container:
+            return False
         self._node.get_logger().info(
             "container has a volatile publisher: an id published before this node is not heard"
         )
         assert self._container_sub is not None
-        self._node.destroy_subscription(self._container_sub)
+        self._node.ears.close(self._container_sub)
         self._listen_to_container(qos.RESULTS)
+        return True
 
     def _take_container(self, msg: String) -> None:
         try:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
+from typing import Any
 
+from rclpy.lifecycle import LifecycleNode
+from rclpy.publisher import Publisher
 from rclpy.qos import (
     DurabilityPolicy,
     HistoryPolicy,
@@ -26,6 +30,20 @@ UPDATES = QoSProfile(  # a whole shift's manifests, sent in one go
 LATCHED = QoSProfile(
     depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL
 )
+
+
+def publisher(node: LifecycleNode, kind: Any, topic: str, profile: QoSProfile) -> Publisher[Any]:
+    """A publisher that is silent unless the node is active; its QoS may be overridden.
+
+    Args:
+        node: who publishes.
+        kind: message type.
+        topic: name before remapping.
+        profile: is copied, because rclpy writes overrides into the one that it gets.
+    """
+    return node.create_lifecycle_publisher(
+        kind, topic, copy.copy(profile), qos_overriding_options=overridable()
+    )
 
 
 def image_subscription(best_effort: bool) -> QoSProfile:

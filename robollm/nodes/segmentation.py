@@ -26,19 +26,10 @@ class SegmentationNode(PerceptionNode):
     def __init__(self, station: Station, **kwargs: Any) -> None:
         super().__init__("segmentation_node", station, **kwargs)
         station.segments_here = True
-        over = qos.overridable
-        self._detections = self.create_lifecycle_publisher(
-            Detection2DArray, "detections", qos.RESULTS, qos_overriding_options=over()
-        )
-        self._masks = self.create_lifecycle_publisher(
-            Image, "masks", qos.IMAGES, qos_overriding_options=over()
-        )
-        self._labels = self.create_lifecycle_publisher(
-            LabelInfo, "label_info", qos.LATCHED, qos_overriding_options=over()
-        )
-        self._overlay = self.create_lifecycle_publisher(
-            CompressedImage, "overlay/compressed", qos.IMAGES, qos_overriding_options=over()
-        )
+        self._detections = qos.publisher(self, Detection2DArray, "detections", qos.RESULTS)
+        self._masks = qos.publisher(self, Image, "masks", qos.IMAGES)
+        self._labels = qos.publisher(self, LabelInfo, "label_info", qos.LATCHED)
+        self._overlay = qos.publisher(self, CompressedImage, "overlay/compressed", qos.IMAGES)
 
     def load(self, perceiver: Perceiver) -> None:
         """Nothing else to load."""
