@@ -57,7 +57,7 @@ class PerceptionNode(LifecycleNode, ABC):
         self._wrong = params.declare(self, self.kinds)
         self.add_on_set_parameters_callback(self._on_parameters)
         self.stats = Stats()
-        self.trouble = Trouble(self.get_logger(), self.stats)
+        self.trouble = Trouble(self.get_logger(), self.stats)  # counts and logs failures
         self.ears = Ears(self)
         self.box: Mailbox[Any, Any] = Mailbox()
         self.perceiver: Perceiver | None = None
@@ -104,6 +104,9 @@ class PerceptionNode(LifecycleNode, ABC):
     def unload(self) -> None:
         """Free what `load` made (in cleanup)."""
 
+    def settings_changed(self) -> None:
+        """Tell others of live settings that they go by (in the executor's thread)."""
+
     def report_more(self, report: Report) -> None:
         """Add facts to the diagnostics."""
 
@@ -133,14 +136,6 @@ class PerceptionNode(LifecycleNode, ABC):
     def refuse(self, stream: str, error: FrameError | MessageError) -> None:
         """Count and log an input that can't be used."""
         self.trouble.refused(stream, error)
-
-    def failed(self, what: str, error: RobollmError) -> None:
-        """Count and log a failure of a model on one input."""
-        self.trouble.failed(what, error)
-
-    def crashed(self, what: str, error: Exception) -> None:
-        """Count and log, with its traceback, an error that nobody foresaw."""
-        self.trouble.crashed(what, error)
 
     def finished(self, laps: Laps, stamp_ns: int) -> None:
         """Account for one finished item."""
@@ -176,7 +171,7 @@ class PerceptionNode(LifecycleNode, ABC):
             self.get_logger().error(f"configure failed: {e}")
             return FAILURE
         except Exception as e:  # rclpy would swallow it without a word
-            self.crashed("configure", e)
+            self.trouble.crashed("configure", e)
             self._release()
             return FAILURE
         self.trouble.error = ""
@@ -199,7 +194,7 @@ class PerceptionNode(LifecycleNode, ABC):
             self.start()
         except Exception as e:  # a topic name that ROS refuses, say; rclpy would swallow it
             self._halt()
-            self.crashed("activate", e)
+            self.trouble.crashed("activate", e)
             super().on_deactivate(state)
             return FAILURE
         return result
@@ -275,7 +270,7 @@ class PerceptionNode(LifecycleNode, ABC):
                 else:
                     self.process(item)
             except Exception as e:  # our mistake; a dead worker would answer nothing any more
-                self.crashed(type(item).__name__, e)
+                self.trouble.crashed(type(item).__name__, e)
 
     # Services, parameters, time.
 
@@ -287,7 +282,15 @@ class PerceptionNode(LifecycleNode, ABC):
         return response
 
     def _on_parameters(self, parameters: list[Parameter[Any]]) -> Any:
-        return params.refuse_bad(self, self.kinds, parameters)
+        result = params.refuse_bad(self, self.kinds, parameters)
+        # Afterwards: here they aren't changed yet, and Humble has no callback for when they are.
+        if result.successful and self._active and self.executor is not None:
+            self.executor.create_task(self._tell_settings)
+        return result
+
+    def _tell_settings(self) -> None:
+        if self._active:
+            self.settings_changed()
 
     def _on_jump(self, jump: TimeJump) -> None:
         self.get_logger().info("time jumped back: forgetting what was kept by stamp")

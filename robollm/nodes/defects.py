@@ -70,11 +70,11 @@ class DefectNode(PerceptionNode):
                 laps=laps,
             )
         except InferenceError as e:
-            self.failed(f"pick {pick.pick_id}", e)
+            self.trouble.failed(f"pick {pick.pick_id}", e)
             self._answer(pick, *uninspected(self._desk.views, f"the model failed: {e.what}"))
             return
         except Exception as e:  # whatever it is, the controller waits for an answer
-            self.crashed(f"pick {pick.pick_id}", e)
+            self.trouble.crashed(f"pick {pick.pick_id}", e)
             self._answer(pick, *uninspected(self._desk.views, f"internal error: {e!r}"))
             return
         with laps.stage("publish"):

@@ -138,7 +138,7 @@ class GalleryDesk:
             self._node.stats.count("reload_failed")
             self._node.get_logger().error(f"reload failed, {_kept(error)} stays in use: {error}")
         else:
-            self._node.crashed("gallery", error)
+            self._node.trouble.crashed("gallery", error)
 
     def update_committed(self, update: ManifestUpdate, generation: int) -> None:
         """See `Listener`."""
@@ -151,7 +151,7 @@ class GalleryDesk:
             refusal = MessageError(error.what, kind="manifest_refused", fix=error.fix)
             self._node.refuse("manifest", refusal)
         else:
-            self._node.crashed("manifest", error)
+            self._node.trouble.crashed("manifest", error)
 
     def _take(self, msg: String) -> None:
         self._keeper.submit(msg.data)

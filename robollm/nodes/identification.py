@@ -185,7 +185,7 @@ class IdentificationNode(PerceptionNode):
             self.refuse("detections", e)
             return
         except InferenceError as e:
-            self.failed("detections", e)
+            self.trouble.failed("detections", e)
             return
         ids = [d.id for d in rows]
         with laps.stage("publish"):
@@ -229,11 +229,11 @@ class IdentificationNode(PerceptionNode):
                 laps=laps,
             )
         except InferenceError as e:
-            self.failed(f"pick {pick.pick_id}", e)
+            self.trouble.failed(f"pick {pick.pick_id}", e)
             self._answer(pick, Identification.nothing(f"the model failed: {e.what}"))
             return
         except Exception as e:  # whatever it is, the controller waits for an answer
-            self.crashed(f"pick {pick.pick_id}", e)
+            self.trouble.crashed(f"pick {pick.pick_id}", e)
             self._answer(pick, Identification.nothing(f"internal error: {e!r}"))
             return
         with laps.stage("publish"):

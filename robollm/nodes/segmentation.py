@@ -30,6 +30,7 @@ class SegmentationNode(PerceptionNode):
         self._masks = qos.publisher(self, Image, "masks", qos.IMAGES)
         self._labels = qos.publisher(self, LabelInfo, "label_info", qos.LATCHED)
         self._overlay = qos.publisher(self, CompressedImage, "overlay/compressed", qos.IMAGES)
+        self._announced = LabelInfo()
 
     def load(self, perceiver: Perceiver) -> None:
         """Nothing else to load."""
@@ -40,11 +41,16 @@ class SegmentationNode(PerceptionNode):
 
     def start(self) -> None:
         """Announce the class names, then listen to the tote camera."""
-        self._labels.publish(self._label_info())
+        self._announce()
         self.add_image_source("image", "image", self._take)
 
     def stop(self) -> None:
         """Nothing is left open: an image that nobody processed is dropped."""
+
+    def settings_changed(self) -> None:
+        """Announce the threshold that holds now."""
+        if self._label_info().threshold != self._announced.threshold:
+            self._announce()
 
     def time_jumped_back(self) -> None:
         """Forget the tote images of the time before."""
@@ -69,7 +75,7 @@ class SegmentationNode(PerceptionNode):
             self.refuse("image", e)
             return
         except InferenceError as e:
-            self.failed("image", e)
+            self.trouble.failed("image", e)
             return
         with laps.stage("publish"):
             self._publish(frame, found, config)
@@ -94,6 +100,10 @@ class SegmentationNode(PerceptionNode):
             if not self.perceiver.bundle.trained:
                 picture = overlay.untrained_mark(picture)
             self._overlay.publish(messages.jpeg(head, picture))
+
+    def _announce(self) -> None:
+        self._announced = self._label_info()
+        self._labels.publish(self._announced)
 
     def _label_info(self) -> LabelInfo:
         assert self.perceiver is not None
