@@ -8,10 +8,11 @@ from typing import Any
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.subscription import Subscription
 from std_srvs.srv import Trigger
-from vision_msgs.msg import Detection2DArray
+from vision_msgs.msg import Detection2D, Detection2DArray
 
 from robollm.core.decide import Identification
 from robollm.core.errors import FrameError, InferenceError, MessageError
+from robollm.core.frame import Frame
 from robollm.core.picks import Case, Pick
 from robollm.core.settings import IdentificationConfig, PickConfig, view_topics
 from robollm.gallery.catalogue import Catalogue
@@ -24,6 +25,7 @@ from robollm.nodes.pick_desk import LOG_S, PickDesk
 from robollm.runtime.arrival import Arrival
 from robollm.runtime.perceiver import Perceiver
 from robollm.runtime.pick_views import PickView, pre_pick
+from robollm.runtime.pixels import Region
 from robollm.runtime.station import Station
 from robollm.runtime.timing import Laps
 
@@ -166,31 +168,43 @@ class IdentificationNode(PerceptionNode):
     def _name_instances(self, item: _Tote) -> None:
         assert self.perceiver is not None
         assert self._gallery is not None
-        laps, rows = Laps(), item.msg.detections
+        laps = Laps()
         catalogue = self._gallery.catalogue  # the same to the end, whatever changes meanwhile
         config = self.settings(IdentificationConfig)
         try:
             with laps.stage("decode"):
                 frame = item.arrival.frame()
-                boxes = [messages.to_box(d.bbox) for d in rows]
-            found = self.perceiver.identify_instances(
+                boxes = [self._box(d, frame) for d in item.msg.detections]
+            named = self.perceiver.identify_instances(
                 frame,
-                boxes,
+                [b for b in boxes if b is not None],
                 catalogue=catalogue,
                 container=item.container,
                 policy=self.perceiver.policy(config, catalogue.gallery)[0],
                 laps=laps,
             )
-        except (FrameError, MessageError) as e:
+        except FrameError as e:
             self.refuse("detections", e)
             return
         except InferenceError as e:
             self.trouble.failed("detections", e)
             return
-        ids = [d.id for d in rows]
+        rest, none = iter(named), Identification.nothing("its box can't be used")
+        found = [none if b is None else next(rest) for b in boxes]
         with laps.stage("publish"):
-            self._tote.publish(messages.identifications(item.msg.header, boxes, ids, found))
+            self._tote.publish(messages.identifications(item.msg, found))
         self.finished(laps, frame.stamp_ns)
+
+    def _box(self, instance: Detection2D, frame: Frame) -> messages.Box | None:
+        """An instance's box, px of the tote image; None if it can't be used: nobody knows what."""
+        try:
+            box = messages.to_box(instance.bbox)
+            _ = Region(frame, box).window  # in the image?
+        except (FrameError, MessageError) as e:
+            what = f"instance {instance.id!r} is unknown: {e.what}"
+            self.refuse("detections", MessageError(what, kind=e.kind, fix=e.fix))
+            return None
+        return box
 
     def _note_pick(self, pick: Pick) -> None:
         """What is taken out of the manifest because of this pick must not change its name."""

@@ -108,10 +108,14 @@ def label_info(head: Header, names: Sequence[str], threshold: float) -> LabelInf
 
 
 def identifications(
-    head: Header, boxes: Sequence[Box], ids: Sequence[str], found: Sequence[Identification]
+    instances: Detection2DArray, found: Sequence[Identification]
 ) -> Detection2DArray:
-    """Product hypotheses of every instance of one tote image."""
-    rows = [detection(head, b, i, f.ranked) for b, i, f in zip(boxes, ids, found, strict=True)]
+    """Product hypotheses of every instance of one tote image, with its own id and box."""
+    head = instances.header
+    rows = [
+        Detection2D(header=head, results=[hypothesis(*r) for r in f.ranked], bbox=d.bbox, id=d.id)
+        for d, f in zip(instances.detections, found, strict=True)
+    ]
     return Detection2DArray(header=head, detections=rows)
 
 
