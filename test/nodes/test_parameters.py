@@ -84,7 +84,7 @@ def test_the_reliability_of_images_is_no_qos_override(node_with):
     [
         ("depth: five", "wants a whole number > 0, got 'five'"),
         ("depth: -1", "wants a whole number > 0, got -1"),
-        ("reliability: relyable", "'relyable' is not one of "),
+        ("reliability: certain", "'certain' is not one of "),
     ],
 )
 def test_a_qos_override_with_a_bad_value_is_told_and_does_not_end_the_process(
