@@ -96,6 +96,7 @@ def _picks(records: Iterable[PickRecord], split: str) -> Scored:
             counts={
                 **shares.counts,
                 **_unseen(picks),
+                "picks_left_out_of_ece_product": sum(not _scored_product(s) for s in said),
                 **(seen.counts if seen else {}),
                 **(flags.counts if flags else {}),
             },
@@ -143,7 +144,7 @@ def _film(record: PickRecord) -> Iterator[DefectImage]:
 
 def _best_product(said: Sequence[Said]) -> ReliabilityTally | None:
     """Whether the best published product comes true as often as its score says."""
-    some = [s for s in said if s.products and s.product is not None]
+    some = [s for s in said if _scored_product(s)]
     if not some:
         return None
     return ReliabilityTally(
@@ -152,6 +153,11 @@ def _best_product(said: Sequence[Said]) -> ReliabilityTally | None:
         [s.key for s in some],
         suffix="_product",
     )
+
+
+def _scored_product(said: Said) -> bool:
+    """Whether there is a published score, and a truth to hold it against."""
+    return bool(said.products) and said.product is not None
 
 
 def _decisions(said: Sequence[Said]) -> Table:

@@ -3,8 +3,9 @@
 One pick gives two cases. Known: it is asked as it is; it is accepted if the best cosine of the
 manifest is above the threshold, and rejected if it isn't or if the best is another product's.
 Strange: its product is taken out of the manifest; if the best other one is above the threshold,
-that is a false accept. A cosine of a fixed threshold, no margin: what the vectors are worth,
-whatever a policy makes of them (`robollm.core.open_set` measures a policy).
+that is a false accept. A pick that couldn't ask is a known case that is always rejected, and no
+strange one: a failure must not better a figure. A cosine of a fixed threshold, no margin: what the
+vectors are worth, whatever a policy makes of them (`robollm.core.open_set` measures a policy).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from robollm.core.errors import EvalError
 from robollm.metrics.curves import Ranking, thinned
 from robollm.metrics.ranks import PickRanks
-from robollm.metrics.tally import Vector
+from robollm.metrics.tally import Vector, worth
 
 RATES = (0.01, 0.05, 0.1)
 FALSE_REJECT = 0.05
@@ -40,13 +41,21 @@ class OpenSetTally:
             of the strange case can be accepted.
         products: the true product of each pick.
         suffix: of the figures' names, as `_n3`.
+        unasked: the true product of each pick that couldn't ask: a known case below every
+            threshold, and no strange case.
 
     Raises:
-        EvalError: if there are no picks, or a cosine is not a number.
+        EvalError: if no pick asked, or a cosine is not a number.
     """
 
     def __init__(
-        self, right: ArrayLike, wrong: ArrayLike, products: Sequence[str], *, suffix: str = ""
+        self,
+        right: ArrayLike,
+        wrong: ArrayLike,
+        products: Sequence[str],
+        *,
+        suffix: str = "",
+        unasked: Sequence[str] = (),
     ) -> None:
         self._right, self._wrong = np.asarray(right, np.float64), np.asarray(wrong, np.float64)
         bad = int((np.isnan(self._right) | np.isnan(self._wrong)).sum())
@@ -56,24 +65,28 @@ class OpenSetTally:
                 "picks and numbers only",
                 fix="look at the vectors of these picks and of the gallery",
             )
-        names, unit = np.unique(list(products), return_inverse=True)
+        asked = len(self._right)
+        names, unit = np.unique([*products, *unasked], return_inverse=True)
         self.units: tuple[str, ...] = tuple(names.tolist())
-        self._unit = np.r_[unit, unit]
-        known = np.arange(2 * len(unit)) < len(unit)
+        self._unit = np.r_[unit, unit[:asked]]
+        self._known = np.arange(len(self._unit)) < len(unit)
         rightly = np.where(self._right > self._wrong, self._right, -np.inf)
+        nothing = np.full(len(unasked), -np.inf)
         self._suffix = suffix
-        self._accepted = Ranking(np.r_[rightly, self._wrong], known)
-        self._best = Ranking(np.r_[np.maximum(self._right, self._wrong), self._wrong], known)
+        self._accepted = Ranking(np.r_[rightly, nothing, self._wrong], self._known)
+        best = np.maximum(self._right, self._wrong)
+        self._best = Ranking(np.r_[best, nothing, self._wrong], self._known)
 
     @classmethod
     def of(cls, picks: Sequence[PickRanks], query: str, *, suffix: str = "") -> OpenSetTally:
-        """From those picks that asked a query; see `PickRanks.leads`."""
+        """From picks of which some asked a query; see `PickRanks.leads`."""
         asked = [(p.product, p.leads[query]) for p in picks if query in p.leads]
         return cls(
             [lead.right for _, lead in asked],
             [lead.wrong for _, lead in asked],
             [name for name, _ in asked],
             suffix=suffix,
+            unasked=[p.product for p in picks if query not in p.leads],
         )
 
     def figures(self, counts: NDArray[np.int64] | None = None) -> dict[str, float]:
@@ -88,9 +101,12 @@ class OpenSetTally:
         return {**out, f"auroc{self._suffix}": self._best.auc(each)}
 
     def share(self, name: str) -> tuple[None, Vector]:
-        """Picks: as many are known as strange; see `Tally`."""
-        cases = np.bincount(self._unit[: len(self._right)], minlength=len(self.units))
-        return None, cases.astype(np.float64)
+        """The side that is worth less: strange cases, if some couldn't ask; see `Tally`."""
+        sides = [
+            np.bincount(self._unit[side], minlength=len(self.units)).astype(np.float64)
+            for side in (self._known, ~self._known)
+        ]
+        return None, min(sides, key=worth)
 
     def curve(self) -> tuple[Vector, Vector]:
         """False accept, ascending, and false reject: shares, (M,) each, as a picture wants it.
@@ -99,5 +115,4 @@ class OpenSetTally:
         """
         tp, fp = self._accepted.called()
         said = np.isfinite(self._accepted.thresholds)
-        cases = len(self._right)
-        return thinned(np.r_[0.0, fp[said] / cases], np.r_[1.0, 1 - tp[said] / cases])
+        return thinned(np.r_[0.0, fp[said] / fp[-1]], np.r_[1.0, 1 - tp[said] / tp[-1]])

@@ -158,6 +158,7 @@ def test_a_run_of_picks_becomes_a_section_with_tables_and_the_worst_first(tmp_pa
     assert section.counts["strangers"] == 2
     assert section.counts["named_without_tote_image"] == 6  # these records name no view
     assert section.counts["views_not_inspected"] == 1
+    assert section.counts["picks_left_out_of_ece_product"] == 1  # p7: no answer
     assert section.figures["ece_product"].value > 0
     assert set(tallies(run)) == {("station", "picks")}
 

@@ -110,7 +110,7 @@ def test_a_perfect_run_rejects_exactly_none_and_a_blind_one_nearly_all():
     assert blind["auroc"] < 0.6
 
 
-def test_picks_give_it_their_cosines_those_that_could_ask():
+def test_picks_give_it_their_cosines_and_those_that_could_not_ask_are_rejected():
     vectors = {"a": [1, 0], "b": [0.6, 0.8]}
     pool = Gallery.of([(p, "1", np.array(v, np.float32)) for p, v in vectors.items()])
     asked = [
@@ -120,11 +120,46 @@ def test_picks_give_it_their_cosines_those_that_could_ask():
     ]
     picks = list(rank_picks(asked, pool, queries=("n1",)))
     tally = OpenSetTally.of(picks, "n1")
-    assert tally.units == ("a",)
-    assert tally.figures()["auroc"] == 1
-    assert tally.curve()[0].tolist() == [0, 0, 0.5]
+    assert tally.units == ("a", "b")
+    # Known: 1, 1, nothing; strange: .6 and nothing. 1 beats both, nothing ties with nothing.
+    assert tally.figures()["auroc"] == pytest.approx((2 + 2 + 0.5) / 6)
+    assert tally.figures()["false_reject_at_fa0.01"] == pytest.approx(1 / 3)
+    accept, reject = tally.curve()
+    assert accept.tolist() == [0, 0, 0.5]
+    assert reject.tolist() == pytest.approx([1, 1 / 3, 1 / 3])
     with pytest.raises(EvalError, match="0 picks"):
         OpenSetTally.of(picks, "n3")
+
+
+def test_a_pick_that_fails_betters_no_figure_however_hard_it_was():
+    easy = ([0.9] * 4, [0.1] * 4, ["a", "b", "c", "d"])
+    # Each of the hard ones is led by another product: a false reject at every threshold.
+    hard = ([0.4] * 4, [0.95] * 4, ["e", "f", "g", "h"])
+    both = [x + y for x, y in zip(easy, hard, strict=True)]
+    answered = OpenSetTally(*both).figures()
+    failed = OpenSetTally(*easy, unasked=hard[2]).figures()
+    # Strangers reach .95 four times in eight: nothing may be accepted at 1 %.
+    assert answered["false_reject_at_fa0.01"] == 1
+    # Known: .9 four times and nothing four times; strange: .1 four times.
+    assert failed == {
+        "false_reject_at_fa0.01": 0.5,
+        "false_reject_at_fa0.05": 0.5,
+        "false_reject_at_fa0.1": 0.5,
+        "unknown_rejected_at_fr0.05": 0.0,  # no threshold keeps 95 % of the known ones
+        "auroc": 16 / 32,
+    }
+    assert answered["auroc"] == (4 * 4 + 4 * (4 + 4 / 2)) / 64
+    alone = OpenSetTally(*easy).figures()
+    for name, value in failed.items():
+        worse = value >= alone[name] if name.startswith("false") else value <= alone[name]
+        assert worse, name
+
+
+def test_the_side_with_fewer_cases_says_what_a_figure_rests_on():
+    tally = OpenSetTally([0.9, 0.8], [0.1, 0.2], ["a", "b"], unasked=["b", "c"])
+    assert tally.units == ("a", "b", "c")
+    assert tally.share("auroc")[1].tolist() == [1, 1, 0]
+    assert tally.share("unknown_rejected_at_fr0.05")[1].tolist() == [1, 1, 0]
 
 
 def test_a_cosine_that_is_not_a_number_is_an_error():
