@@ -22,6 +22,7 @@ from robollm.eval.runner import predict
 from robollm.eval.settings import of_a_worker
 from robollm.eval.tasks import defects, folders, identification, references, segmentation, videos
 from robollm.eval.tasks.data_card import data_card
+from robollm.eval.tasks.given_gallery import searched
 from robollm.runtime.references import Picture
 
 LEFT_OUT, NOT_THERE = "task_left_out", "not_in_data"
@@ -329,6 +330,5 @@ def _card(
             "categories": dict(order.categories),
             "views": list(order.views),
         },
-        "gallery": str(order.gallery.absolute()) if order.gallery else "",
-        "embedding_sha256": predictor.made_with.embedding_sha256,
+        **searched(order.gallery if IDENTIFICATION in names else None, predictor.made_with),
     }

@@ -24,6 +24,9 @@ FORMAT_VERSION = 1
 CARD = "run.json"
 SAME = ("source", "settings", "predictor", "data")
 """Parts that a resumed run must agree on; what somebody chose comes before what follows of it."""
+GALLERY = "gallery_state"
+"""What was in the gallery that was given; of it, a resumed run must agree on the content."""
+_CONTENT = ("products", "references", "sha256")
 _PACKAGES = (
     *("numpy", "onnxruntime", "opencv-python-headless", "faiss-cpu", "pycocotools", "rosbags"),
 )
@@ -96,6 +99,8 @@ def _comparable(card: Mapping[str, Any]) -> Json:
     out = {name: card.get(name) for name in SAME}
     if isinstance(data := out["data"], dict):
         out["data"] = {k: v for k, v in data.items() if k != "root"}
+    if held := card.get(GALLERY):
+        out[GALLERY] = {name: held.get(name) for name in _CONTENT}
     if isinstance(made := out["predictor"], dict) and made.get("sha256"):
         out["predictor"] = {k: v for k, v in made.items() if k != "bundle"}
     return out

@@ -281,12 +281,11 @@ def test_picks_of_learned_products_are_tested_and_named(tmp_path, monkeypatch):
 def test_a_gallery_of_another_predictor_is_refused(tmp_path, monkeypatch):
     write_picks(tmp_path / "data", products=4, count=4)
     run = answered(monkeypatch, tmp_path / "data", tmp_path / "run")
-    other = answered(
-        monkeypatch, tmp_path / "data", tmp_path / "other", "chance",
-        gallery=run.path / "gallery",
-    )  # fmt: skip
     with pytest.raises(GalleryError, match="made with"):
-        score(other, draws=100)
+        answered(
+            monkeypatch, tmp_path / "data", tmp_path / "other", "chance",
+            gallery=run.path / "gallery",
+        )  # fmt: skip
 
 
 def test_the_same_order_again_does_nothing_and_another_one_is_refused(totes, tmp_path, monkeypatch):

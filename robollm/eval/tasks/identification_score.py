@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +11,7 @@ from robollm.eval.embedding import flatten
 from robollm.eval.figures import Cell, Curve, Embeddings, Histogram, Section, Table, Worst
 from robollm.eval.records import IdentificationRecord, Json, unpack_vector
 from robollm.eval.run_folder import RunFolder
-from robollm.eval.tasks import references
+from robollm.eval.tasks.given_gallery import references_of
 from robollm.eval.tasks.scored import Notes, Scored, no_answer, worst
 from robollm.eval.tasks.training import learned_from
 from robollm.metrics.bootstrap import Interval
@@ -34,19 +33,14 @@ MOST_POINTS = 600
 BINS = 40
 
 
-def gallery_of(run: RunFolder) -> Path:
-    """Where the references of a run are: made for it, or given to it."""
-    given = run.card.get("gallery", "")
-    return Path(given) if given else run.path / "gallery"
-
-
 def pick_ranks(run: RunFolder, records: Iterable[IdentificationRecord]) -> list[PickRanks]:
     """How the picks came out, in the records' order.
 
     Raises:
         GalleryError: if the references are missing, damaged, or another predictor's.
+        EvalError: if they were given to the run, and have changed since.
     """
-    return list(rank_picks(map(query_of, records), _references(run)))
+    return list(rank_picks(map(query_of, records), references_of(run)))
 
 
 def score(records: Iterable[IdentificationRecord], run: RunFolder) -> Scored:
@@ -61,7 +55,7 @@ def score(records: Iterable[IdentificationRecord], run: RunFolder) -> Scored:
         EvalError: if there are no picks.
     """
     notes, seen = Notes(), _Seen()
-    gallery = _references(run)
+    gallery = references_of(run)
     picks = list(rank_picks(map(query_of, seen.of(notes.of(records))), gallery))
     recall = RetrievalTally(picks)
     asked = [q for q in ("n1", "n3") if any(q in p.leads for p in picks)]
@@ -113,10 +107,6 @@ def main_query(card: Json, asked: Sequence[str]) -> str:
     """The query that worst picks and pictures are of: as the bundle joins views, else one view."""
     several = len(card["predictor"].get("fused_views", ())) > 1
     return next((q for q in (("n3", "n1") if several else ("n1", "n3")) if q in asked), "n1")
-
-
-def _references(run: RunFolder) -> Gallery:
-    return references.read(gallery_of(run), run.card.get("embedding_sha256"))
 
 
 class _Seen:

@@ -22,8 +22,8 @@ from robollm.core.rates import MARGINS, Leaders
 from robollm.core.reliability import reliability
 from robollm.eval.records import IDENTIFICATION, IdentificationRecord, Json
 from robollm.eval.run_folder import RunFolder
-from robollm.eval.tasks import references
-from robollm.eval.tasks.identification_score import gallery_of, main_query, query_of
+from robollm.eval.tasks.given_gallery import references_of
+from robollm.eval.tasks.identification_score import main_query, query_of
 from robollm.eval.thresholds.parts import Chosen, Shares, Wish, between, first_half, number
 from robollm.metrics.retrieval import Gallery
 
@@ -56,11 +56,12 @@ def asked(run: RunFolder) -> Asked | None:
 
     Raises:
         GalleryError: the references are missing, damaged, or another bundle's.
-        EvalError: for a record that can't be understood.
+        EvalError: for a record that can't be understood; or the gallery that was given to the run
+            has changed since.
     """
     if IDENTIFICATION not in run.streams:
         return None
-    gallery = references.read(gallery_of(run), run.card.get("embedding_sha256"))
+    gallery = references_of(run)
     number_of = {product: row for row, product in enumerate(gallery.products)}
     query = main_query(run.card, ("n1", "n3"))
     seen, left_out = [], Counter[str]()
