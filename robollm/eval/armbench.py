@@ -13,9 +13,10 @@ from robollm.core.settings import RuntimeConfig
 from robollm.data.armbench_identification import split_products
 from robollm.data.problems import Problems
 from robollm.eval import predictors
+from robollm.eval.contents import FolderJob, check_jobs
 from robollm.eval.predictors import BASELINES, N3, Predictor
 from robollm.eval.progress import SILENT, Progress
-from robollm.eval.recorder import Desk, Job
+from robollm.eval.recorder import Desk
 from robollm.eval.records import DEFECTS, IDENTIFICATION, SEGMENTATION, VIDEOS, Json
 from robollm.eval.run_folder import RunFolder
 from robollm.eval.runner import predict
@@ -91,7 +92,7 @@ class Order:
 class _Stream:
     name: str
     task: str
-    jobs: Sequence[Job]
+    jobs: Sequence[FolderJob]
 
 
 _DESKS: dict[str, Callable[[Predictor], Desk]] = {
@@ -148,6 +149,7 @@ def evaluate(order: Order, progress: Progress = SILENT, *, words: bool = True) -
                 _build(run, predictor, listed, progress)
             predictor.close()  # its memory is the workers'
             for stream in streams:
+                check_jobs(run, stream.name, stream.jobs, progress)
                 predict(
                     run,
                     stream.name,
@@ -268,7 +270,7 @@ def _names(order: Order, found: folders.Found) -> list[tuple[str, str]]:
 
 def _jobs(
     order: Order, found: folders.Found, name: str, task: str, problems: Problems
-) -> Sequence[Job]:
+) -> Sequence[FolderJob]:
     root, folder = found.root, found.tasks[task]
     if task == "segmentation":
         return segmentation.jobs(
@@ -321,6 +323,7 @@ def _build(
 def _card(
     order: Order, found: folders.Found, predictor: Predictor, streams: Sequence[_Stream]
 ) -> Json:
+    names = [s.name for s in streams]
     return {
         "source": "folder",
         "data": data_card(found, order.split, {s.name: s.jobs for s in streams}),

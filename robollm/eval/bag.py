@@ -17,6 +17,7 @@ from robollm.eval.gather import IMAGE, PICK, Gatherer, Heard, PickJob
 from robollm.eval.progress import SILENT, Progress
 from robollm.eval.recorder import Desk
 from robollm.eval.records import PICKS, TOTES, Json
+from robollm.eval.run_card import CONTENT
 from robollm.eval.run_folder import RunFolder
 from robollm.eval.runner import Progressed, predict
 from robollm.eval.settings import StationSettings
@@ -34,6 +35,7 @@ class Looked:
         picks: messages on that topic.
         messages: in all, as far as they can be read.
         digest: of the topics and their numbers of messages.
+        content: of those messages: topics, times of recording, bytes.
     """
 
     parts: Mapping[str, Part]
@@ -41,6 +43,7 @@ class Looked:
     picks: int
     messages: int
     digest: str
+    content: str
 
 
 def find_bags(paths: Sequence[Path], truths: Sequence[Path]) -> list[Bag]:
@@ -84,9 +87,22 @@ def _root(paths: Sequence[Path]) -> Path:
 
 
 def look(
-    bag: Bag, settings: StationSettings, namespace: str, remaps: Sequence[str], problems: Problems
+    bag: Bag,
+    settings: StationSettings,
+    namespace: str,
+    remaps: Sequence[str],
+    problems: Problems,
+    progress: Progress = SILENT,
 ) -> Looked:
-    """Read what is in a bag, and note what can't be read.
+    """Read a bag once, and note what can't be read.
+
+    Args:
+        bag: what to read.
+        settings: see `station_topics`.
+        namespace: the same.
+        remaps: the same.
+        problems: gets what is damaged, and what the station lacks.
+        progress: is told of every message.
 
     Raises:
         BagError: if it is no bag.
@@ -107,14 +123,31 @@ def look(
         asked = next(t for t, part in parts.items() if part[0] == PICK)
         text = repr([(t, counts[t], parts[t]) for t in sorted(parts)])
         digest = hashlib.sha256(text.encode()).hexdigest()
-        return Looked(parts, asked.rpartition("/")[0], picks, opened.recovery.read, digest)
+        progress.begin(f"{bag.name}: messages", sum(counts[t] for t in parts))
+        try:
+            content = _content(opened, parts, progress)
+        finally:
+            progress.end()
+        space = asked.rpartition("/")[0]
+        return Looked(parts, space, picks, opened.recovery.read, digest, content)
+
+
+def _content(bag: RecoveredBag, parts: Mapping[str, Part], progress: Progress) -> str:
+    """Digest of the station's messages; by topic, as messages of one time have no order."""
+    digests = {topic: hashlib.sha256() for topic in sorted(parts)}
+    for m in bag.messages(list(parts)):
+        digests[m.topic].update(f"{m.log_ns} {len(m.raw)} ".encode())
+        digests[m.topic].update(m.raw)
+        progress.advance()
+    return hashlib.sha256(b"".join(d.digest() for d in digests.values())).hexdigest()
 
 
 def data_card(bags: Sequence[Bag], looked: Sequence[Looked]) -> Json:
     """The part `data` of the card: which bags, which truth."""
-    digest = hashlib.sha256()
+    digest, content = hashlib.sha256(), hashlib.sha256()
     for bag, one in zip(bags, looked, strict=True):
         digest.update(f"{bag.name} {one.digest} ".encode())
+        content.update(f"{bag.name} {one.content} ".encode())
         digest.update(repr(sorted(bag.truth.picks.items())).encode())
         digest.update(repr(sorted(bag.truth.frames.items())).encode())
     kinds = {b.truth.source.get("kind", "bags") for b in bags}
@@ -127,6 +160,7 @@ def data_card(bags: Sequence[Bag], looked: Sequence[Looked]) -> Json:
         "subsets": [],
         "samples": {PICKS: sum(one.picks for one in looked)},
         "digest": digest.hexdigest(),
+        CONTENT: content.hexdigest(),
     }
 
 

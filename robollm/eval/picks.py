@@ -11,6 +11,7 @@ from pathlib import Path
 from robollm.data.armbench_files import write_json
 from robollm.data.armbench_identification import find_root
 from robollm.data.problems import Problems
+from robollm.eval.contents import check, of_files
 from robollm.eval.folder_picks import (
     VIEWS,
     FolderPick,
@@ -66,6 +67,7 @@ class Listed:
         titles: Product-ID -> title, of all containers.
         containers: Pick-ID -> its container's products.
         digest: of ids, manifests and truth.
+        prints: Pick-ID -> fingerprint of its pictures.
         problems: what was left out.
     """
 
@@ -73,11 +75,12 @@ class Listed:
     titles: dict[str, str]
     containers: dict[str, tuple[str, ...]]
     digest: str
+    prints: dict[str, str]
     problems: Problems
 
 
 def list_picks(folders: Folders) -> Listed:
-    """Read what the picks are, but no picture.
+    """Read what the picks are, and of their pictures a fingerprint.
 
     Raises:
         ConfigError: if there is no such data, or no pick that can be used.
@@ -86,12 +89,14 @@ def list_picks(folders: Folders) -> Listed:
     problems, digest = Problems(), hashlib.sha256()
     titles: dict[str, str] = {}
     containers: dict[str, tuple[str, ...]] = {}
+    prints: dict[str, str] = {}
     for pick in folders.picks(problems):
         titles.update({p: pick.titles.get(p, "") for p in pick.manifest})
         containers[pick.id] = pick.manifest
+        prints[pick.id] = of_files(shot.file for shot in (pick.tote, *pick.views))
         digest.update(repr((pick.id, pick.manifest, sorted(pick.truth.items()))).encode())
     refuse_if_none(len(containers), folders.data, folders.split, problems)
-    return Listed(len(containers), titles, containers, digest.hexdigest(), problems)
+    return Listed(len(containers), titles, containers, digest.hexdigest(), prints, problems)
 
 
 def data_card(folders: Folders, listed: Listed) -> Json:
@@ -132,7 +137,9 @@ def prepare(
     Raises:
         ConfigError: if there are no reference images.
         GalleryError: if the gallery can't be written.
+        EvalError: if answered picks have other pictures now, see `contents.check`.
     """
+    check(run, PICKS, listed.prints)
     run.problems.merge(listed.problems)
     write_json(run.path / MANIFEST, manifest_card(listed.titles, listed.containers))
     gallery = settings.identification.gallery

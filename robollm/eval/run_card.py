@@ -26,7 +26,9 @@ SAME = ("source", "settings", "predictor", "data")
 """Parts that a resumed run must agree on; what somebody chose comes before what follows of it."""
 GALLERY = "gallery_state"
 """What was in the gallery that was given; of it, a resumed run must agree on the content."""
-_CONTENT = ("products", "references", "sha256")
+CONTENT = "content"
+"""In `data`, of bags: digest of their messages."""
+_OF_GALLERY = ("products", "references", "sha256")
 _PACKAGES = (
     *("numpy", "onnxruntime", "opencv-python-headless", "faiss-cpu", "pycocotools", "rosbags"),
 )
@@ -83,6 +85,12 @@ def refuse_other(path: Path, old: Json, asked: Json) -> None:
     Raises:
         EvalError: if it is another: what differs is named, with both values.
     """
+    if CONTENT in (asked.get("data") or {}) and CONTENT not in (old.get("data") or {}):
+        raise EvalError(
+            f"{str(path)!r} doesn't say what was in the messages of its bags, only how many there "
+            "were: an earlier robollm began it",
+            fix="begin anew with another --out, or remove this folder",
+        )
     pairs = list(differences(_comparable(old), _comparable(asked), ""))
     if not pairs:
         return
@@ -100,7 +108,7 @@ def _comparable(card: Mapping[str, Any]) -> Json:
     if isinstance(data := out["data"], dict):
         out["data"] = {k: v for k, v in data.items() if k != "root"}
     if held := card.get(GALLERY):
-        out[GALLERY] = {name: held.get(name) for name in _CONTENT}
+        out[GALLERY] = {name: held.get(name) for name in _OF_GALLERY}
     if isinstance(made := out["predictor"], dict) and made.get("sha256"):
         out["predictor"] = {k: v for k, v in made.items() if k != "bundle"}
     return out

@@ -59,7 +59,7 @@ def rgb(*seed):
     return np.random.default_rng(seed).integers(0, 255, (*HW, 3)).astype(np.uint8)
 
 
-def write_station(folder, picks=2, frames=3):
+def write_station(folder, picks=2, frames=3, seed=2):
     """Picks with a film of one view, and tote images whose instances are known."""
     rows, totes = [], []
     with BagWriter(folder / "bag") as bag:
@@ -71,7 +71,7 @@ def write_station(folder, picks=2, frames=3):
             shown = []
             for f in range(frames):
                 ns = start + (10 + 100 * f) * MS
-                bag.image(f"{NS}/views/on_arm_low/image", ns, "arm", rgb(k, 2, f), jpeg=False)
+                bag.image(f"{NS}/views/on_arm_low/image", ns, "arm", rgb(k, seed, f), jpeg=False)
                 shown.append({"stamp_ns": ns, "label": "multi_pick" if f else "nominal"})
             rows.append({"id": f"p{k}", "label": "multi_pick", "views": {"on_arm_low": "nominal"},
                          "view_frames": {"on_arm_low": shown}})  # fmt: skip
@@ -117,6 +117,27 @@ def test_an_answer_does_not_depend_on_what_was_answered_before(tmp_path, setting
         return [dataclasses.replace(r, ms={}) for r in folder.records("picks")]
 
     assert said(again) == said(whole)
+
+
+def test_a_bag_of_other_pictures_is_another_run_and_a_copy_is_the_same(tmp_path, settings):
+    write_station(tmp_path / "a")
+    answer(tmp_path / "run", [tmp_path / "a" / "bag"], settings)
+    shutil.copytree(tmp_path / "a", tmp_path / "copy", copy_function=shutil.copyfile)
+    answer(tmp_path / "run", [tmp_path / "copy" / "bag"], settings)
+    other = write_station(tmp_path / "b", seed=3)  # as many messages, at the same times
+    with pytest.raises(EvalError, match=r"another run: data\.content is"):
+        answer(tmp_path / "run", [other], settings)
+
+
+def test_a_run_of_an_earlier_version_of_a_bag_is_refused_in_words(tmp_path, settings):
+    bag = write_station(tmp_path)
+    card = tmp_path / "run" / "run.json"
+    answer(card.parent, [bag], settings)
+    old = json.loads(card.read_text())
+    del old["data"]["content"]
+    card.write_text(json.dumps(old))
+    with pytest.raises(EvalError, match=r"an earlier robollm began it(.|\n)*begin anew"):
+        answer(card.parent, [bag], settings)
 
 
 def test_several_bags_are_one_run_and_a_damaged_one_gives_what_it_has(tmp_path, settings):

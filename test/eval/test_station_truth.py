@@ -182,7 +182,7 @@ def test_corrected_truth_of_a_tote_image_is_another_run(tmp_path):
         picks = [{"id": "a", "label": label}]
         truth = read_truth(write(tmp_path / "truth.json", picks=picks, frames=[frame]))
         bag = Bag(tmp_path / "bag", "bag", truth)
-        return data_card([bag], [Looked({}, "", 1, 1, "0")])["digest"]
+        return data_card([bag], [Looked({}, "", 1, 1, "0", "0")])["digest"]
 
     known = digest(4, "nominal")
     assert digest(4, "nominal") == known

@@ -102,7 +102,7 @@ def command(
     with resumable(out, as_json=as_json), shown() as progress:
         problems = Problems()
         found = find_bags(bags, truths)
-        looked = [look(b, asked, namespace, remaps, problems) for b in found]
+        looked = [look(b, asked, namespace, remaps, problems, progress) for b in found]
         who = make(predictor, asked.runtime, {})
         about = who.about()
         who.close()
