@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
-import shutil
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -27,6 +25,7 @@ from robollm.data.bag_types import (
     offered_qos,
     typestore,
 )
+from robollm.data.part_folder import PartFolder
 
 if TYPE_CHECKING:
     from rosbags.interfaces import Connection
@@ -58,6 +57,8 @@ class Message(NamedTuple):
 class BagWriter:
     """Write one bag. It appears under its name only when the `with` block ended well.
 
+    What a killed process left of the same bag is removed first, see `PartFolder`.
+
     Args:
         path: the folder to make; its parent is made when missing.
         storage: "mcap" or "sqlite3".
@@ -79,7 +80,6 @@ class BagWriter:
         self._refuse_overwrite()
         self._store = typestore()
         self._storage, self._compress = storage, compress
-        self._part = self.path.parent / f".{self.path.name}.{secrets.token_hex(4)}.part"
         self._connections: dict[tuple[str, str], Connection] = {}
         self._count = 0
 
@@ -89,10 +89,10 @@ class BagWriter:
         from rosbags.rosbag2.enums import CompressionFormat, CompressionMode, StoragePlugin
 
         with border(self.path, "write"):
-            self._part.mkdir(parents=True)
+            self._part = PartFolder(self.path)
             # The storage file is named after the folder, so the folder has its final name.
             plugin = StoragePlugin[self._storage.upper()]
-            self._bag = Writer(self._part / self.path.name, version=9, storage_plugin=plugin)
+            self._bag = Writer(self._part.path / self.path.name, version=9, storage_plugin=plugin)
             if self._compress:
                 self._bag.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
             self._bag.open()
@@ -112,10 +112,10 @@ class BagWriter:
                 with border(self.path, "close"):
                     self._bag.close()
                     self._refuse_overwrite()
-                    (self._part / self.path.name).rename(self.path)
+                    (self._part.path / self.path.name).rename(self.path)
         finally:
             self._bag.abort()  # does nothing after a good close
-            shutil.rmtree(self._part, ignore_errors=True)
+            self._part.remove()
 
     def image(
         self,

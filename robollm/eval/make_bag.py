@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +20,7 @@ from robollm.eval.folder_picks import (
     manifest_card,
     refuse_if_none,
 )
+from robollm.eval.progress import SILENT, Progress, stage
 from robollm.eval.truth import FORMAT, FORMAT_VERSION
 
 NAMESPACE = "/robollm"
@@ -44,7 +45,7 @@ def make_bag(
     views: Sequence[str] = VIEWS,
     limit: int = 0,
     storage: Literal["mcap", "sqlite3"] = "mcap",
-    progress: Callable[[int], None] = lambda done: None,
+    progress: Progress = SILENT,
 ) -> BagFiles:
     """Write picks as bag, manifest.json and truth.json.
 
@@ -59,7 +60,7 @@ def make_bag(
         views: see `folder_picks`.
         limit: at most so many picks; 0: all.
         storage: of the bag.
-        progress: called after every pick with their number.
+        progress: is told of every pick; they are counted first.
 
     Raises:
         ConfigError: if there is no such data, or no pick that can be used.
@@ -70,16 +71,21 @@ def make_bag(
     for path in (files.bag, files.manifest, files.truth):
         if path.exists():
             raise BagError(f"{path} exists already, want a new folder", fix="name another --out")
+    with stage(progress, "picks to count", limit or None) as counted:
+        total = 0
+        for _ in folder_picks(data, Problems(), split=split, views=views, limit=limit):
+            total += 1
+            counted()
     titles: dict[str, str] = {}
     containers: dict[str, list[str]] = {}
     truth: list[dict[str, Any]] = []
-    with BagWriter(files.bag, storage) as bag:
+    with BagWriter(files.bag, storage) as bag, stage(progress, "picks", total) as written:
         for pick in folder_picks(data, problems, split=split, views=views, limit=limit):
             _write(bag, pick)
             titles.update({p: pick.titles.get(p, "") for p in pick.manifest})
             containers[pick.id] = list(pick.manifest)
             truth.append(dict(pick.truth))
-            progress(len(truth))
+            written()
         refuse_if_none(len(truth), data, split, problems)
         write_json(files.manifest, manifest_card(titles, containers))
         source = {"kind": kind_of_data(data), "split": split}

@@ -56,6 +56,16 @@ class Silent:
 SILENT = Silent()
 
 
+@contextmanager
+def stage(progress: Progress, label: str, total: int | None) -> Iterator[Callable[[], None]]:
+    """A stage that ends however it ends; gives what to call after each of its samples."""
+    progress.begin(label, total)
+    try:
+        yield progress.advance
+    finally:
+        progress.end()
+
+
 class Stage:
     """Counts one stage.
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from typing import Any
 
 from robollm.core.errors import EvalError
 from robollm.eval.figures import Metrics, Section
 from robollm.eval.losses import losses
+from robollm.eval.progress import SILENT, Progress, stage
 from robollm.eval.records import (
     DEFECTS,
     IDENTIFICATION,
@@ -31,7 +32,14 @@ LEVEL = 0.95
 Keep = Mapping[str, AbstractSet[str]]
 
 
-def score(run: RunFolder, *, draws: int = 1000, level: float = LEVEL, seed: int = 0) -> Metrics:
+def score(
+    run: RunFolder,
+    *,
+    draws: int = 1000,
+    level: float = LEVEL,
+    seed: int = 0,
+    progress: Progress = SILENT,
+) -> Metrics:
     """Score a run and the baselines in it; nothing is written.
 
     Args:
@@ -39,17 +47,18 @@ def score(run: RunFolder, *, draws: int = 1000, level: float = LEVEL, seed: int 
         draws: of the bootstrap.
         level: of the intervals, two-sided.
         seed: of the draws.
+        progress: is told of every sample and draw.
 
     Raises:
         EvalError: if there are no records, or some can't be understood.
         GalleryError: if the references are missing or damaged.
     """
-    sections = _sections(run, draws, level, seed)
+    sections = _sections(run, draws, level, seed, progress)
     reasons = run.partial_reasons()
     beside: dict[str, tuple[Section, ...]] = {}
     for one in baselines(run):
         name = one.card["predictor"]["name"]
-        beside[name] = tuple(_sections(one, draws, level, seed))
+        beside[name] = tuple(_sections(one, draws, level, seed, progress, f"{name}: "))
         reasons += [f"baseline {name}: {why}" for why in one.partial_reasons()]
     for stream in run.streams:
         lines = run.damage(stream)
@@ -92,19 +101,25 @@ def tallies(run: RunFolder, keep: Keep | None = None) -> dict[tuple[str, str], T
     return out
 
 
-def scored(run: RunFolder, stream: str, keep: AbstractSet[str] | None = None) -> Scored:
+def scored(
+    run: RunFolder,
+    stream: str,
+    keep: AbstractSet[str] | None = None,
+    passed: Callable[[], None] = lambda: None,
+) -> Scored:
     """Count one stream of a run.
 
     Args:
         run: the run.
         stream: its name.
         keep: keys to count; None: all.
+        passed: called for each record.
 
     Raises:
         EvalError: if it has no records, or some can't be understood.
         GalleryError: if identification's references are missing or damaged.
     """
-    records: Iterator[Any] = _kept(run.records(stream), keep)
+    records: Iterator[Any] = _kept(run.records(stream), keep, passed)
     if stream.startswith(SEGMENTATION):
         return segmentation_score.score(records, run.card, stream.removeprefix(SEGMENTATION))
     if stream == IDENTIFICATION:
@@ -152,18 +167,29 @@ def headline(metrics: Metrics) -> dict[str, float | None]:
     }
 
 
-def _sections(run: RunFolder, draws: int, level: float, seed: int) -> list[Section]:
+def _sections(
+    run: RunFolder, draws: int, level: float, seed: int, progress: Progress, of: str = ""
+) -> list[Section]:
     if not run.streams:
         raise EvalError(
             f"{str(run.path)!r} has no records", fix="run the same `robollm eval` command again"
         )
     out = []
     for stream in run.streams:
-        counted = scored(run, stream)
-        figures = intervals(counted.tally, draws=draws, level=level, seed=seed)
+        samples = len(run.keys(stream)) + len(run.keys(stream, failed=True))
+        with stage(progress, f"{of}{stream}: samples to count", samples) as passed:
+            counted = scored(run, stream, passed=passed)
+        label = f"{of}{stream}, {len(counted.tally.units)} units: draws"
+        with stage(progress, label, draws) as drawn:
+            figures = intervals(counted.tally, draws=draws, level=level, seed=seed, drawn=drawn)
         out.append(counted.section(figures))
     return out
 
 
-def _kept(records: Iterator[Record], keep: AbstractSet[str] | None) -> Iterator[Record]:
-    return records if keep is None else (r for r in records if r.key in keep)
+def _kept(
+    records: Iterator[Record], keep: AbstractSet[str] | None, passed: Callable[[], None]
+) -> Iterator[Record]:
+    for one in records:
+        if keep is None or one.key in keep:
+            yield one
+        passed()

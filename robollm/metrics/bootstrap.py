@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,7 +59,12 @@ class Difference:
 
 
 def intervals(
-    tally: Tally, *, draws: int = 1000, level: float = 0.95, seed: int = 0
+    tally: Tally,
+    *,
+    draws: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+    drawn: Callable[[], None] = lambda: None,
 ) -> dict[str, Interval]:
     """Every figure of a tally with its limits.
 
@@ -77,6 +82,7 @@ def intervals(
         draws: resamples.
         level: that the limits hold, two-sided.
         seed: of the draws; the same seed and units give the same resamples.
+        drawn: called after each draw.
 
     Returns:
         name -> interval.
@@ -85,13 +91,18 @@ def intervals(
         ConfigError: for draws or a level out of range.
     """
     _check(draws, level)
-    return _with_limits(tally, *_drawn(tally, draws, seed), level)
+    return _with_limits(tally, *_drawn(tally, draws, seed, drawn), level)
 
 
-def _drawn(tally: Tally, draws: int, seed: int) -> tuple[dict[str, float], Vector]:
+def _drawn(
+    tally: Tally, draws: int, seed: int, drawn: Callable[[], None] = lambda: None
+) -> tuple[dict[str, float], Vector]:
     """All figures, and (draws, figures) of the resamples."""
     values = tally.figures()
-    rows = [tally.figures(c) for c in _resamples(len(tally.units), draws, seed)]
+    rows = []
+    for counts in _resamples(len(tally.units), draws, seed):
+        rows.append(tally.figures(counts))
+        drawn()
     return values, _table(rows, values)
 
 

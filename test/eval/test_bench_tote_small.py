@@ -25,7 +25,7 @@ def bench(pytestconfig, monkeypatch):
     # In this process, without a bundle or a report: what is tested is what becomes of it.
     monkeypatch.setattr(armbench, "predict", predict_here)
     monkeypatch.setattr(armbench, "BASELINES", ("colour-histogram",))
-    monkeypatch.setattr(ending, "_report", lambda run, metrics: run.path)
+    monkeypatch.setattr(ending, "_report", lambda run, *_: run.path)
     monkeypatch.setattr(module, "under_load", lambda said, kept: in_process(said))
     told = {
         "default": "robollm eval armbench DATA --references split --predictor oracle --baselines",

@@ -8,14 +8,40 @@ from contextlib import suppress
 import click
 import pytest
 from click.testing import CliRunner
-from compare_kit import CARD
+from compare_kit import CARD, defects, write_run
 from rich.console import Console
+from tiny_armbench import write_picks
 
 from robollm.cli.eval import options
 from robollm.cli.options import take
 from robollm.core.settings import RuntimeConfig
-from robollm.eval.progress import SILENT, Lines, clock, shown
+from robollm.data.problems import Problems
+from robollm.eval.make_bag import make_bag
+from robollm.eval.progress import SILENT, Lines, clock, shown, stage
+from robollm.eval.report import write_report
 from robollm.eval.run_folder import RunFolder
+from robollm.eval.score import score
+
+
+class Told:
+    """Notes stages: label -> total, and how many were done."""
+
+    def __init__(self):
+        self.stages, self.open = {}, ""
+
+    def begin(self, label, total, done=0):
+        assert not self.open, "one stage at a time"
+        self.open, self.stages[label] = label, [total, 0]
+
+    def advance(self, *, failed=False):
+        self.stages[self.open][1] += 1
+
+    def say(self, line):
+        pass
+
+    def end(self):
+        assert self.open
+        self.open = ""
 
 
 class HandClock:
@@ -170,3 +196,35 @@ def test_eval_lists_all_its_verbs_with_a_line_each(robollm):
     for verb in ("armbench", "bag", "picks", "make-bag", "score", "report", "compare"):
         assert f"  {verb} " in said.out
     assert "doctor" in robollm("--help").out
+
+
+def test_scoring_and_the_report_say_how_far_they_are_and_baselines_too(tmp_path):
+    path = write_run(tmp_path / "run", {"defects": defects(wrong={3}, count=9)})
+    write_run(path / "baselines" / "majority", {"defects": defects(count=9)})
+    told, run = Told(), RunFolder.open(path)
+    metrics = score(run, draws=100, progress=told)
+    write_report(run, metrics, progress=told)
+    assert told.stages == {
+        "defects: samples to count": [9, 9],
+        "defects, 9 units: draws": [100, 100],
+        "bundle: defects: samples to count": [9, 9],  # as its card calls the one beside
+        "bundle: defects, 9 units: draws": [100, 100],
+        "report: samples to draw": [1, 1],
+    }
+
+
+def test_a_stage_ends_when_its_work_fails():
+    told = Told()
+    with suppress(RuntimeError), stage(told, "work", 2) as done:
+        done()
+        raise RuntimeError
+    assert told.open == ""
+    assert told.stages == {"work": [2, 1]}
+
+
+def test_make_bag_counts_its_picks_before_it_writes_them(tmp_path):
+    write_picks(tmp_path, count=5)
+    told = Told()
+    make_bag(tmp_path, tmp_path / "whole", Problems(), progress=told)
+    make_bag(tmp_path, tmp_path / "part", Problems(), limit=2)
+    assert told.stages == {"picks to count": [None, 5], "picks": [5, 5]}

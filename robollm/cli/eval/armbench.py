@@ -154,7 +154,7 @@ def command(
     with resumable(out, as_json=as_json), shown() as progress:
         settled = evaluate(order, progress)
         missing = evaluate_baselines(settled, progress) if baselines else {}
-        finish(out, draws, seed, as_json=as_json, report=report,
+        finish(out, draws, seed, as_json=as_json, progress=progress, report=report,
                more={"baselines_left_out": missing})  # fmt: skip
 
 

@@ -131,7 +131,7 @@ def command(
                     run, found, looked, asked, workers=workers, ray=ray, progress=progress,
                     answerer=StationOracle if predictor == "oracle" else StationDesk,
                 )  # fmt: skip
-        finish(out, draws, seed, as_json=as_json)
+        finish(out, draws, seed, as_json=as_json, progress=progress)
 
 
 def _refuse_odd(ros: bool, attach: bool, real_time: float | None, ray: str, predictor: str) -> None:

@@ -13,6 +13,7 @@ from robollm.cli.gallery.show import show, table
 
 if TYPE_CHECKING:
     from robollm.eval.figures import Metrics
+    from robollm.eval.progress import Progress
     from robollm.eval.run_folder import RunFolder
 
 
@@ -22,6 +23,7 @@ def finish(
     seed: int,
     *,
     as_json: bool,
+    progress: Progress,
     report: bool = True,
     more: Mapping[str, Any] | None = None,
 ) -> None:
@@ -32,6 +34,7 @@ def finish(
         draws: of the bootstrap.
         seed: of the draws.
         as_json: one JSON object on stdout.
+        progress: is told of samples that are counted, draws, and pictures of the report.
         report: also write report.html and report.md.
         more: further entries of that object.
 
@@ -42,9 +45,9 @@ def finish(
     from robollm.eval.score import headline, score
 
     run = RunFolder.open(out)
-    metrics = score(run, draws=draws, seed=seed)
+    metrics = score(run, draws=draws, seed=seed, progress=progress)
     path = metrics.write(out)
-    page = _report(run, metrics) if report else None
+    page = _report(run, metrics, progress) if report else None
     card = {
         "run": str(out),
         "complete": run.card["complete"],
@@ -59,10 +62,10 @@ def finish(
     say_end(card, as_json=as_json, lines=lambda: _tell(run, metrics, page or path))
 
 
-def _report(run: RunFolder, metrics: Metrics) -> Path:
+def _report(run: RunFolder, metrics: Metrics, progress: Progress) -> Path:
     from robollm.eval.report.report import write_report
 
-    return write_report(run, metrics)
+    return write_report(run, metrics, progress=progress)
 
 
 def _tell(run: RunFolder, metrics: Metrics, path: Path) -> None:

@@ -42,6 +42,8 @@ def command(
       robollm eval bag F/bag --bundle B --manifest F/manifest.json --out run
 
     Pictures are recorded as the bytes of their files, so folders, bag and ROS see the same pixels.
+    The bag is there whole or not at all: stopped, the same command starts anew, and removes what a
+    killed one left.
     """
     from robollm.data.problems import Problems
     from robollm.eval.make_bag import make_bag
@@ -49,12 +51,10 @@ def command(
 
     problems = Problems()
     with shown() as progress:
-        progress.begin("picks", limit or None)
         files = make_bag(
             data, out, problems, split=split, views=views, limit=limit, storage=storage,
-            progress=lambda done: progress.advance(),
+            progress=progress,
         )  # fmt: skip
-        progress.end()
     for line in problems.lines():
         click.echo(line, err=True)
     if as_json:

@@ -81,4 +81,4 @@ def command(
             ready = prepare(run, folders, listed, asked, predictor, progress)
             predictor.close()
             answer(run, folders, listed, ready, workers=workers, ray=ray, progress=progress)
-        finish(out, draws, seed, as_json=as_json)
+        finish(out, draws, seed, as_json=as_json, progress=progress)

@@ -26,11 +26,13 @@ def command(run: Path, out: Path | None, as_json: bool) -> None:
     import json
 
     from robollm.eval.figures import Metrics
+    from robollm.eval.progress import shown
     from robollm.eval.report import write_report
     from robollm.eval.run_folder import RunFolder
 
     opened = RunFolder.open(run)
-    page = write_report(opened, Metrics.read(opened.path), out=out)
+    with shown() as progress:
+        page = write_report(opened, Metrics.read(opened.path), out=out, progress=progress)
     text = page.with_suffix(".md")
     if as_json:
         click.echo(json.dumps({"run": str(run), "report": str(page), "markdown": str(text)}))

@@ -23,4 +23,7 @@ def command(run: Path, draws: int, seed: int, as_json: bool) -> None:
     \b
       robollm eval score RUN --draws 5000
     """
-    finish(run, draws, seed, as_json=as_json, report=False)
+    from robollm.eval.progress import shown
+
+    with shown() as progress:
+        finish(run, draws, seed, as_json=as_json, progress=progress, report=False)

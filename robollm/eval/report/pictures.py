@@ -70,11 +70,13 @@ class _Seen:
     bars: Mapping[str, tuple[float, str]]
 
 
-def cards(run: RunFolder, section: Section, album: Album) -> list[Card]:
+def cards(
+    run: RunFolder, section: Section, album: Album, drawn: Callable[[], None] = lambda: None
+) -> list[Card]:
     """Make the cards of a section's worst samples, worst first.
 
     A sample without a record, or a picture that can't be read, is noted in `album.problems`; the
-    card is made all the same, from what is known.
+    card is made all the same, from what is known. `drawn` is called after each.
     """
     stream = _stream(section)
     keys = [w.key for w in section.worst]
@@ -97,6 +99,7 @@ def cards(run: RunFolder, section: Section, album: Album) -> list[Card]:
             Card(section.task, section.subset, worst.key, seen.outcome, worst.badness, worst.why,
                  seen.pictures, seen.facts, seen.bars)
         )  # fmt: skip
+        drawn()
     return out
 
 

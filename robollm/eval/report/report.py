@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import resources
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from robollm.core.errors import EvalError
+from robollm.eval.progress import SILENT, Progress, stage
 from robollm.eval.report import published, summary
 from robollm.eval.report.album import Album
 from robollm.eval.report.drawings import Drawing, section_drawings, task_drawings
@@ -81,7 +82,9 @@ class Task:
     parts: tuple[Part, ...]
 
 
-def write_report(run: RunFolder, metrics: Metrics, *, out: Path | None = None) -> Path:
+def write_report(
+    run: RunFolder, metrics: Metrics, *, out: Path | None = None, progress: Progress = SILENT
+) -> Path:
     """Write the report of a run: one HTML file that needs no other, and Markdown beside it.
 
     Pictures come from the data's folder, if it is still where it was; without it there are places
@@ -91,6 +94,7 @@ def write_report(run: RunFolder, metrics: Metrics, *, out: Path | None = None) -
         run: to read; its records are read for the worst samples only.
         metrics: its figures.
         out: the HTML file; None: `report.html` in the run folder.
+        progress: is told of every card of a sample.
 
     Returns:
         The HTML file. The Markdown has the same name with the suffix `.md`.
@@ -103,7 +107,9 @@ def write_report(run: RunFolder, metrics: Metrics, *, out: Path | None = None) -
     grids, absent = thesis_tables(run.card, metrics)
     root = (run.card.get("data") or {}).get("root")
     album = Album(Path(root) if root else None)
-    tasks = _tasks(run, metrics, album)
+    shown = sum(len(section.worst) for section in metrics.sections)
+    with stage(progress, "report: samples to draw", shown) as drawn:
+        tasks = _tasks(run, metrics, album, drawn)
     page = _render(run, metrics, grids, absent, tasks, album)
     _write(path, page)
     _write(path.with_suffix(".md"), to_markdown(run, metrics, grids, absent))
@@ -126,20 +132,22 @@ def thesis_tables(card: summary.Card, metrics: Metrics) -> tuple[list[Grid], lis
     return grids, absent if grids else []
 
 
-def _tasks(run: RunFolder, metrics: Metrics, album: Album) -> list[Task]:
+def _tasks(run: RunFolder, metrics: Metrics, album: Album, drawn: Callable[[], None]) -> list[Task]:
     names = dict.fromkeys([*TASKS, *(s.task for s in metrics.sections)])
     found = []
     for task in names:
         of_task = {s.subset: s for s in metrics.sections if s.task == task}
         sections = [of_task[subset] for subset in published.in_order(list(of_task))]
         if sections:
-            parts = tuple(_part(run, s, metrics, album) for s in sections)
+            parts = tuple(_part(run, s, metrics, album, drawn) for s in sections)
             title = TASKS.get(task, task.capitalize())
             found.append(Task(task, title, tuple(task_drawings(task, metrics)), parts))
     return found
 
 
-def _part(run: RunFolder, section: Section, metrics: Metrics, album: Album) -> Part:
+def _part(
+    run: RunFolder, section: Section, metrics: Metrics, album: Album, drawn: Callable[[], None]
+) -> Part:
     beside = {
         name: s for name, ss in metrics.baselines.items() for s in ss if s.name == section.name
     }
@@ -151,7 +159,7 @@ def _part(run: RunFolder, section: Section, metrics: Metrics, album: Album) -> P
         drawings=tuple(section_drawings(section, beside)),
         matrices=tuple(_matrix(n, t) for n, t in matrices.items()),
         tables={n: t for n, t in section.tables.items() if n not in matrices},
-        cards=tuple(cards(run, section, album)),
+        cards=tuple(cards(run, section, album, drawn)),
     )
 
 
