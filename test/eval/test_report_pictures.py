@@ -1,10 +1,12 @@
 """Pictures of a report: from files, films and bags, with outlines where the instances are."""
 
 import base64
+import dataclasses
 
 import cv2
 import numpy as np
 import pytest
+from compare_kit import image, square, write_run
 from pycocotools import mask as rle
 
 from robollm.data.armbench_defects import write_video
@@ -18,6 +20,7 @@ from robollm.eval.report.bag_pictures import TOTE, bag_pictures
 from robollm.eval.report.outlines import overlay
 from robollm.eval.report.pictures import cards
 from robollm.eval.run_folder import RunFolder
+from robollm.eval.score import score
 
 HW = (80, 100)
 S = 1_000_000_000
@@ -66,6 +69,34 @@ def test_a_crowd_takes_many_finds_and_is_never_missed():
     found = [instance(5, 5, 10, 10, 0.9), instance(30, 30, 10, 10, 0.8)]
     assert overlay(truth, found, 1.0)[1] == {"truth": 1, "missed": 0, "found": 2, "false": 0}
     assert overlay(truth, [], 1.0)[1]["missed"] == 0
+
+
+def test_what_a_model_of_objects_was_not_asked_for_is_drawn_aside_and_not_missed():
+    tote = {**instance(0, 0, 90, 70), "category": "tote"}
+    truth = [tote, instance(5, 5, 20, 20), instance(40, 40, 20, 20)]
+    found = [instance(5, 5, 20, 20, 0.9), instance(0, 0, 90, 70, 0.8)]
+    outlines, counts = overlay(truth, found, 1.0, objects_only=True)
+    assert counts == {"truth": 1, "missed": 1, "found": 1, "false": 1}
+    assert [(o.kind, o.label) for o in outlines if "tote" in o.label] == [
+        ("aside", "tote: not asked for")
+    ]
+    assert overlay(truth, found, 1.0)[1] == {"truth": 2, "missed": 1, "found": 2, "false": 0}
+
+
+@pytest.mark.parametrize(("classes", "kinds"), [("object", "aside"), ("agnostic", "missed")])
+def test_a_card_draws_what_its_model_was_asked_for(tmp_path, classes, kinds):
+    one = image(1, 2)
+    tote = {**square(0, 0, 31), "category": "tote", "iscrowd": 0}
+    one = dataclasses.replace(one, truth=[*one.truth, tote])
+    run = RunFolder.open(write_run(tmp_path / "run", {"segmentation/mix": [one]}))
+    run.card["predictor"]["classes"] = classes
+    section = dataclasses.replace(
+        next(iter(score(run, draws=100).sections)), worst=(Worst("1", 1.0, "why", {}),)
+    )
+    album = Album(tmp_path)
+    album.load = lambda file: flat(0, (32, 32))
+    (card,) = cards(run, section, album)
+    assert [o.kind for o in card.pictures[0].outlines if "tote" in o.label] == [kinds]
 
 
 def test_outlines_follow_the_mask_in_shrunk_pixels():

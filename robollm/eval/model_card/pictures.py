@@ -31,6 +31,7 @@ _COLOURS = {  # RGB; as in the report
     "found": (255, 176, 32),
     "false": (255, 60, 60),
     "box": (255, 255, 255),
+    "aside": (150, 157, 165),
 }
 _TASKS = ("segmentation", "identification", "defects")
 _STEP = re.compile(r"([MLHVZ])([^MLHVZ]*)")

@@ -283,7 +283,7 @@ def _failures(failures: Sequence[tuple[Failure, str]]) -> str:
     told = [
         "The worst samples by the report's own order, from all tasks in turn. Green: truth that "
         "was found; white: missed, or the box that was inspected; orange: found rightly; red: "
-        "found, but not there."
+        "found, but not there; grey: not asked for."
     ]
     for one, file in failures:
         part = f"{one.task}, {one.card.subset}" if one.card.subset else one.task

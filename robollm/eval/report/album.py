@@ -32,7 +32,7 @@ class Outline:
     """Something drawn over a picture.
 
     Attributes:
-        kind: "truth", "missed", "found", "false" or "box"; the page's styles draw them.
+        kind: "truth", "missed", "found", "false", "aside" or "box"; the page's styles draw them.
         d: path of an SVG, in px of the shrunk picture.
         label: what it is; shown when it is pointed at.
     """

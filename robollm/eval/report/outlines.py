@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from robollm.eval.report.album import Outline
 
+OBJECT = "object"
 NEAR = 0.5
 """IoU from which a find is taken for an instance of the truth, as mAP50 does."""
 SMOOTH = 0.6
@@ -19,7 +20,11 @@ SMOOTH = 0.6
 
 
 def overlay(
-    truth: Sequence[Mapping[str, Any]], found: Sequence[Mapping[str, Any]], scale: float
+    truth: Sequence[Mapping[str, Any]],
+    found: Sequence[Mapping[str, Any]],
+    scale: float,
+    *,
+    objects_only: bool = False,
 ) -> tuple[tuple[Outline, ...], dict[str, int]]:
     """Outlines of a record's instances.
 
@@ -30,12 +35,16 @@ def overlay(
         truth: instances of a `SegmentationRecord`.
         found: those of its finds that shall be drawn.
         scale: of the picture, shrunk px per px.
+        objects_only: nobody was asked for anything but objects: what else is there is drawn
+            ("aside"), takes no find and is not missed.
 
     Returns:
         The outlines; how many of them are "truth" (found), "missed", "found" (right) and "false".
     """
     from pycocotools import mask as rle
 
+    beside = [t for t in truth if objects_only and t["category"] != OBJECT]
+    truth = [t for t in truth if not (objects_only and t["category"] != OBJECT)]
     found = sorted(found, key=lambda f: -float(f["score"]))
     crowd = [int(bool(t.get("iscrowd"))) for t in truth]
     taken: dict[int, int] = {}
@@ -47,7 +56,9 @@ def overlay(
             best = max(free, key=lambda j: iou[i, j], default=None)
             if best is not None and iou[i, best] >= NEAR:
                 taken[i] = best
-    drawn = []
+    drawn = [
+        Outline("aside", _path(one, scale), f"{one['category']}: not asked for") for one in beside
+    ]
     seen = set(taken.values())
     for j, one in enumerate(truth):
         kind = "truth" if j in seen or crowd[j] else "missed"

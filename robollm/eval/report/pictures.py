@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from robollm.core.decide import AMBIGUOUS, NOT_IN_MANIFEST, UNKNOWN
@@ -19,7 +20,7 @@ from robollm.eval.records import (
 )
 from robollm.eval.report.album import TOTE_SIDE, Album, Outline, Picture, crop, pack, scale_of
 from robollm.eval.report.bag_pictures import TOTE, Wanted
-from robollm.eval.report.outlines import box_path, overlay
+from robollm.eval.report.outlines import OBJECT, box_path, overlay
 
 if TYPE_CHECKING:
     from robollm.eval.figures import Section, Worst
@@ -87,6 +88,7 @@ def cards(
             key = _own_key(one)
             picks.setdefault(one.bag, set()).update((key, key.rpartition("@")[0]))
     album.open_bags(_in_bags(found.values()), picks)
+    alone = (run.card.get("predictor") or {}).get("classes") == OBJECT
     out = []
     for worst in section.worst:
         record = found.get(worst.key)
@@ -94,7 +96,7 @@ def cards(
             album.problems.note("no_record", f"{stream} {worst.key}", "it has no record")
             seen = _Seen("no record", (), {}, {})
         else:
-            seen = _look(record, worst, album)
+            seen = _look(record, worst, album, alone)
         out.append(
             Card(section.task, section.subset, worst.key, seen.outcome, worst.badness, worst.why,
                  seen.pictures, seen.facts, seen.bars)
@@ -122,10 +124,10 @@ def _stream(section: Section) -> str:
     return section.subset if section.task == "station" else section.name
 
 
-def _look(record: Record, worst: Worst, album: Album) -> _Seen:
+def _look(record: Record, worst: Worst, album: Album, objects_only: bool) -> _Seen:
     """What a record shows, whatever it is of."""
     looks: dict[type[Record], Callable[[Any, Worst, Album], _Seen]] = {
-        SegmentationRecord: _segmentation,
+        SegmentationRecord: partial(_segmentation, objects_only=objects_only),
         IdentificationRecord: _identification,
         DefectRecord: _defect,
         PickRecord: _pick,
@@ -138,10 +140,13 @@ def _look(record: Record, worst: Worst, album: Album) -> _Seen:
     return _Seen("no answer", seen.pictures, facts, seen.bars)
 
 
-def _segmentation(record: SegmentationRecord, worst: Worst, album: Album) -> _Seen:
+def _segmentation(
+    record: SegmentationRecord, worst: Worst, album: Album, *, objects_only: bool
+) -> _Seen:
     least = float(worst.facts.get("threshold", 0.0))
     shown = [f for f in record.found if float(f["score"]) >= least]
-    outlines, counts = overlay(record.truth, shown, scale_of(record.hw, TOTE_SIDE))
+    scale = scale_of(record.hw, TOTE_SIDE)
+    outlines, counts = overlay(record.truth, shown, scale, objects_only=objects_only)
     if place := _BAG_FRAME.fullmatch(record.file):
         shot = album.from_bag(place[1], TOTE, int(place[2]))
         image = None if shot is None else shot.image
