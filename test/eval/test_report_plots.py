@@ -103,6 +103,25 @@ def test_figures_by_range_become_one_plot_with_the_baseline_beside():
     assert "50+" not in drawn.svg
 
 
+def test_a_range_that_lies_across_others_stands_apart_from_the_line(monkeypatch):
+    asked = {}
+    monkeypatch.setattr(
+        plots, "dots", lambda name, places, rows, **more: asked.update(at=places, **more) or ""
+    )
+    figures = {f"object_only_mask_mAP50_{r}": interval(0.5) for r in ("1-5", "6-12", "13-25")}
+    figures["object_only_mask_mAP50_26+"] = interval(math.nan)
+    figures["object_only_mask_mAP50_13+"] = interval(0.4)
+    (drawn,) = section_drawings(_section(figures=figures), {})
+    assert (asked["at"], asked["joined"]) == (["1-5", "6-12", "13-25", "13+"], 3)
+    assert drawn.note.endswith("13+: across others, so it stands apart.")
+
+
+def test_only_the_joined_places_have_a_line():
+    row = [plots.Dots("ours", [(0.5, 0.4, 0.6)] * 3)]
+    two, none = (plots.dots("d", "abc", row, x_label="x", y_label="y", joined=n) for n in (2, 0))
+    assert two.count("<path") == none.count("<path") + 1
+
+
 def test_stages_are_folded_and_the_total_is_not():
     bins = Histogram((0.0, 10.0, 20.0), (2, 1), "ms")
     stages = {"latency: read": bins, "latency: total": bins}

@@ -161,10 +161,25 @@ def _by_group(section: Section, baselines: Mapping[str, Section], name: str) -> 
             for label, row in values[:MOST_LINES]
             if any(math.isfinite(row[r][0]) for r in seen)
         ]
+        apart = [r for r in seen if _across(r, ranges[: ranges.index(r)])]
+        if apart:  # they are the last ones
+            note += f"{' ' if note else ''}{', '.join(apart)}: across others, so it stands apart."
         svg = plots.dots(
-            f"{name}-group{i}", seen, rows, x_label=x_label, y_label=y_label, joined=True
-        )
+            f"{name}-group{i}", seen, rows, x_label=x_label, y_label=y_label,
+            joined=len(seen) - len(apart),
+        )  # fmt: skip
         yield Drawing(title, svg, note)
+
+
+def _across(one: str, others: Sequence[str]) -> bool:
+    """Whether a range, "13-25" or "13+", has numbers of another one."""
+    low, high = _ends(one)
+    return any(low <= end and begin <= high for begin, end in map(_ends, others))
+
+
+def _ends(text: str) -> tuple[float, float]:
+    low, _, high = text.rstrip("+").partition("-")
+    return float(low), float(high) if high else math.inf
 
 
 def _words_of_group(stem: str, subset: str) -> tuple[str, str, str, str]:

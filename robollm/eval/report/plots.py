@@ -134,7 +134,7 @@ def dots(
     *,
     x_label: str,
     y_label: str,
-    joined: bool = False,
+    joined: int = 0,
 ) -> str:
     """Draw values with intervals over named places, side by side.
 
@@ -144,7 +144,7 @@ def dots(
         rows: each with one value per place, at most six.
         x_label: of the axis.
         y_label: of the axis; values are shares.
-        joined: draw a line through each row: the places are in an order.
+        joined: draw a line through the first so many places of each row: they are in an order.
     """
     with _styled():
         figure, axes = _begin()
@@ -162,9 +162,9 @@ def dots(
                 axes.plot(at, v[:, 0], ls="", markerfacecolor="none", **mark)
                 continue
             spread = np.abs(v[:, 1:].T - v[:, 0])
-            style = "-" if joined else ""
-            axes.errorbar(at, v[:, 0], np.nan_to_num(spread), ls=style, lw=1, elinewidth=1.2,
-                          capsize=2, **mark)  # fmt: skip
+            axes.errorbar(at, v[:, 0], np.nan_to_num(spread), ls="", elinewidth=1.2, capsize=2,
+                          **mark)  # fmt: skip
+            axes.plot(at[:joined], v[:joined, 0], color=mark["color"], lw=1)
         axes.set_xticks(range(len(places)), places)
         axes.set_xlim(-0.5, len(places) - 0.5)
         axes.set_ylim(-0.02, 1.02)

@@ -163,6 +163,7 @@ _PUBLISHED = ("segmentation", "identification", "defects")
 _HEADLINES = (
     ("segmentation", "class_agnostic_mask_mAP50", "mask mAP50, one class", 3, 1.0, "RoboLLM"),
     ("segmentation", "two_class_mask_mAP50", "mask mAP50, two classes", 3, 1.0, "ResNet50"),
+    ("segmentation", "object_only_mask_mAP50", "mask mAP50, objects alone", 3, 1.0, ""),
     ("identification", "recall@1_container_product_n1", "recall@1 in the container, N=1, %", 1,
      100.0, "RoboLLM 97.8"),
     ("identification", "recall@1_container_product_n3", "recall@1 in the container, N=3, %", 1,
@@ -183,7 +184,7 @@ def tiles(metrics: Metrics) -> list[Tile]:
         for subset in published.in_order(list(of_task))[:1]:
             value = measured(of_task[subset].figures[name], digits, scale)
             said = published.SUBSETS.get(subset, "")
-            words = _map50_of(beside, subset) if task == "segmentation" else beside
+            words = _map50_of(beside, subset) if beside and task == "segmentation" else beside
             if task == "identification" and of_task[subset].crop not in ("", published.CROP_8_2):
                 words += ", of whole pictures"
             found.append(
