@@ -10,11 +10,12 @@ import errno
 import json
 import os
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import TypeVar
 
 from robollm.core.errors import EvalError
 from robollm.data.problems import Problems
@@ -27,6 +28,7 @@ _HEAD, _ERROR, _TAIL = b'{"key":"', ',"error":', b"}\n"
 _HEAD_BYTES = 1 << 14
 """Key and error of a record fit into so much; see `records.WORDS`."""
 _CHUNK = 1 << 16
+R = TypeVar("R")
 
 
 class Journal:
@@ -149,39 +151,92 @@ class Index:
 
     Of several with one key the first without an error counts; if all have one, the last.
 
+    A line is known by its two ends. One that turns out to be damaged inside, when it is read, is
+    none: the next best one with its key counts, or the key has no record any more.
+
     Args:
         files: the stream's files.
 
     Attributes:
         places: key -> place, by key.
-        problems: lines that can't be used, and records that are there twice.
     """
 
     def __init__(self, files: Sequence[Path]) -> None:
-        self.problems = problems = Problems()
+        self._lines = problems = Problems()
+        self._files = list(files)
+        self._others: dict[str, list[Place]] = {}  # further records of a key, in their order
         found: dict[str, Place] = {}
         for file in files:
             for key, place in _lines(file, problems):
                 before = found.get(key)
+                if before is not None:
+                    self._others.setdefault(key, []).append(place if not before.error else before)
                 if before is not None and not before.error:
-                    if not place.error:
-                        where = f"{file.name}, byte {place.offset}"
-                        problems.note("duplicate_record", where, f"{key!r} has a record already")
                     continue
                 found[key] = place
         self.places = dict(sorted(found.items()))
 
-    def read(self, keys: Collection[str] | None = None) -> Iterator[bytes]:
-        """The line of each record, by key; `keys`: only of these."""
-        wanted = self.places if keys is None else self.places.keys() & set(keys)
-        places = [place for key, place in self.places.items() if key in wanted]
+    @property
+    def problems(self) -> Problems:
+        """Lines that can't be used, and records that are there twice."""
+        out = Problems()
+        out.merge(self._lines)
+        for key, others in self._others.items():
+            for place in others:
+                if not place.error and not self.places[key].error:
+                    where = f"{place.file.name}, byte {place.offset}"
+                    out.note("duplicate_record", where, f"{key!r} has a record already")
+        return out
+
+    def read(
+        self, understand: Callable[[bytes], R], keys: Collection[str] | None = None
+    ) -> Iterator[R]:
+        """What the line of each record says, by key.
+
+        Args:
+            understand: makes it of a line.
+            keys: only these; None: all.
+
+        Raises:
+            EvalError: what `understand` raised of the first line, if it did so of every one.
+        """
+        wanted = self.places.keys() & (self.places.keys() if keys is None else set(keys))
+        why: EvalError | None = None
+        good = 0
         with ExitStack() as stack:
-            handles = {place.file: -1 for place in places}
-            for file in handles:
+            handles = {}
+            for file in self._files:
                 handles[file] = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
                 stack.callback(os.close, handles[file])
-            for place in places:
-                yield os.pread(handles[place.file], place.length, place.offset)
+            for key, first in [(k, p) for k, p in self.places.items() if k in wanted]:
+                place: Place | None = first
+                while place is not None:
+                    line = os.pread(handles[place.file], place.length, place.offset)
+                    try:
+                        found = understand(line)
+                    except EvalError as e:
+                        why = why or e
+                        place = self._next(key, place, e)
+                        continue
+                    good += 1
+                    yield found
+                    break
+        if why is not None and keys is None and not good:
+            raise why
+
+    def _next(self, key: str, damaged: Place, why: EvalError) -> Place | None:
+        """Forget a place; the next best one of its key, if there is one."""
+        others = self._others.get(key, [])
+        best = next((p for p in others if not p.error), others[-1] if others else None)
+        if best is None:
+            where = f"{damaged.file.name}, byte {damaged.offset}"
+            self._lines.note("damaged_line", where, why.what, "left out, to be done again")
+            del self.places[key]
+            self._others.pop(key, None)
+        else:
+            others.remove(best)
+            self.places[key] = best
+        return best
 
 
 def _lines(file: Path, problems: Problems) -> Iterator[tuple[str, Place]]:

@@ -182,7 +182,7 @@ def from_line(stream: str, line: bytes) -> Record:
     except (ValueError, KeyError, TypeError) as e:
         raise EvalError(
             f"not a record of {stream}: {line[:60]!r}... ({e})",
-            fix="take this line out of its file; the same command makes the record again",
+            fix="use the robollm that wrote it, or begin anew with another --out",
         ) from e
 
 

@@ -12,8 +12,9 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -102,15 +103,23 @@ class RunFolder:
         see `damage`. A sample that failed and then succeeded has the good record only.
 
         Raises:
-            EvalError: for a line that is no record of the stream.
+            EvalError: if no line at all is a record of the stream.
         """
-        for line in self._index(stream).read(keys):
-            yield from_line(stream, line)
+        yield from self._index(stream).read(partial(from_line, stream), keys)
 
     def keys(self, stream: str, *, failed: bool = False) -> set[str]:
         """Keys of samples with an answer; `failed`: of those whose record has an error."""
         places = self._index(stream).places
         return {key for key, place in places.items() if bool(place.error) == failed}
+
+    def check(self, stream: str, passed: Callable[[], None] = lambda: None) -> None:
+        """Read every record once, so that `keys` has none that is damaged inside.
+
+        Raises:
+            EvalError: see `records`.
+        """
+        for _ in self.records(stream):
+            passed()
 
     def damage(self, stream: str) -> Problems:
         """What could not be read of a stream's files."""

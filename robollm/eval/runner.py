@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from robollm.core.errors import EvalError, RobollmError
-from robollm.eval.progress import SILENT, Progress
+from robollm.eval.progress import SILENT, Progress, stage
 from robollm.eval.recorder import Desk, Job, Outcome, Recorder
 from robollm.eval.records import named_error
 from robollm.eval.run_folder import RunFolder
@@ -98,6 +98,9 @@ def predict(
         ConfigError: Ray is missing, can't be reached, or is too small.
     """
     began, deaths = time.monotonic(), _Deaths()
+    if known := run.keys(stream) | run.keys(stream, failed=True):
+        with stage(progress, f"{stream}: records to check", len(known)) as checked:
+            run.check(stream, checked)
     before = run.keys(stream)
     todo = _Todo(run, stream, jobs, before)
     total = len(jobs) if isinstance(jobs, Sized) else total

@@ -162,7 +162,7 @@ def test_an_index_finds_what_a_slow_reader_finds_after_any_damage(tmp_path_facto
                 if old is None or old.error:
                     truth[read.key] = read
     index = Index(sorted(folder.iterdir()))
-    found = [from_line("defects", raw) for raw in index.read()]
+    found = list(index.read(lambda raw: from_line("defects", raw)))
     assert found == [truth[key] for key in sorted(truth)]
     assert {k: p.error for k, p in index.places.items()} == {
         k: r.error["kind"] if r.error else "" for k, r in truth.items()
@@ -185,12 +185,12 @@ def test_lines_that_can_not_be_used_are_counted_and_named(folder):
     assert json.loads((folder / "run.json").read_bytes())["problems"]["counts"] == counts
 
 
-def test_a_record_that_is_damaged_inside_is_an_error_and_no_silent_loss(folder):
+def test_records_of_which_none_can_be_understood_are_an_error(folder):
     with RunFolder.create_or_resume(folder, CARD) as run, run.journal(STREAM) as journal:
         journal.write(line("a", 1).replace(b'"label"', b'"babel"'))
     with pytest.raises(EvalError, match="not a record of defects") as e:
         list(RunFolder.open(folder).records(STREAM))
-    assert "take this line out" in e.value.fix
+    assert "use the robollm that wrote it" in e.value.fix
 
 
 def test_several_writers_of_one_run_write_into_files_of_their_own(folder):
