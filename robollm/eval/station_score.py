@@ -19,6 +19,7 @@ from robollm.eval.tasks.scored import Notes, Scored, diagram, no_answer, worst
 from robollm.metrics.bootstrap import Interval
 from robollm.metrics.calibration import ReliabilityTally, of_defects
 from robollm.metrics.defects import DefectImage, DefectTally
+from robollm.metrics.grouped import Grouped
 from robollm.metrics.joined import Joined
 from robollm.metrics.tally import Tally
 from robollm.metrics.time_to_flag import FlagTally, sequences
@@ -77,7 +78,10 @@ def _picks(records: Iterable[PickRecord], split: str) -> Scored:
     flags = FlagTally(films) if films else None
     if flags is not None:
         parts.append(flags)
-    whole = Joined(parts)
+    # Picks of one product are alike: they are drawn together, as in identification.
+    products = {s.key: s.product for s in said if s.product is not None}
+    known = len(set(products.values())) < len(products)
+    whole: Tally = Grouped(Joined(parts), products, "product") if known else Joined(parts)
 
     def section(figures: Mapping[str, Interval]) -> Section:
         times, pictures = latency(answers)
@@ -88,7 +92,7 @@ def _picks(records: Iterable[PickRecord], split: str) -> Scored:
             protocol=_PROTOCOL,
             samples=notes.samples,
             units=len(whole.units),
-            unit="pick",
+            unit="product" if known else "pick",
             figures={**figures, **{k: v for k, v in times.items() if ANSWER in k}},
             curves=curves,
             tables={"decisions": _decisions(said), "verdicts": _verdicts(said)},

@@ -75,7 +75,7 @@ def said_of(record: PickRecord) -> Said:
 
 
 class PickShares:
-    """Shares over picks as a `Tally`; the unit is the pick.
+    """Shares over picks as a `Tally`; the unit is the pick (`station_score` draws by product).
 
     Of products: `recall@K_published` (of picks whose product is in the manifest, those with it
     among the first K published), `identified_share` (of the same), `identified_precision` (of all

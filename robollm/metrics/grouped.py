@@ -1,4 +1,4 @@
-"""A tally whose units share scenes: each scene is drawn as a whole."""
+"""A tally whose units share scenes, or products: each of these is drawn as a whole."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ class Grouped:
     Args:
         tally: with a unit per picture.
         scenes: unit -> name of its scene; "" or none: a scene of its own.
+        kind: what a scene is called.
 
     Attributes:
         units: names of the scenes, in the order of their first unit; of a unit that stands alone,
             its own.
     """
 
-    def __init__(self, tally: Tally, scenes: Mapping[str, str]) -> None:
+    def __init__(self, tally: Tally, scenes: Mapping[str, str], kind: str = "scene") -> None:
         place: dict[tuple[bool, str], int] = {}
         rows = []
         for unit in tally.units:
@@ -31,7 +32,7 @@ class Grouped:
         self._tally = tally
         self._row: NDArray[np.int64] = np.array(rows, np.int64)
         self.units: tuple[str, ...] = tuple(
-            f"scene {name}" if shared else name for shared, name in place
+            f"{kind} {name}" if shared else name for shared, name in place
         )
 
     def figures(self, counts: NDArray[np.int64] | None = None) -> dict[str, float]:

@@ -134,11 +134,31 @@ def filled(path, picks):
     return RunFolder.open(path)
 
 
+def test_picks_of_one_product_are_drawn_together(tmp_path):
+    def found(name, *products):
+        rows = [
+            record(f"p{k}", product, "nominal",
+                   named("identified", (product if k % 4 < 2 else "B", 0.9)), verdict("nominal"))
+            for k, product in enumerate(products)
+        ]  # fmt: skip
+        (section,) = score(filled(tmp_path / name, rows), draws=200).sections
+        return section, section.figures["recall@1_published"]
+
+    alike, few = found("alike", *[f"A{k // 2}" for k in range(24)])
+    other, many = found("other", *[f"A{k}" for k in range(24)])
+    unknown, _ = found("unknown", *["A"] * 4, *[None] * 2)
+    assert (alike.unit, alike.units, few.cases) == ("product", 12, 12)
+    assert (other.unit, other.units, many.cases) == ("pick", 24, 24)
+    assert (unknown.unit, unknown.units) == ("product", 3)
+    assert few.value == many.value == 0.5
+    assert few.high - few.low > 1.2 * (many.high - many.low)
+
+
 def test_a_run_of_picks_becomes_a_section_with_tables_and_the_worst_first(tmp_path):
     run = filled(tmp_path / "run", PICKS)
     (section,) = score(run, draws=100).sections
     assert (section.task, section.subset, section.samples, section.unit) == (
-        "station", "picks", 7, "pick",
+        "station", "picks", 7, "product",
     )  # fmt: skip
     assert section.tables["decisions"].rows == (
         ("in the manifest", 1, 1, 1, 1, 0, 1),
