@@ -37,12 +37,13 @@ correction over the figures that decide. Limits are of 95 %, each figure's own.<
 {% for line in c.left_out %}<p>{{ line }}</p>{% endfor %}
 {% for title, some in (('Figures that decide', True), ('Other figures, not corrected', False)) %}
 <h2>{{ title }}</h2><div class="wide"><table><tr><th></th><th>section</th><th>figure</th>
-<th>A</th><th>B</th><th>difference</th><th>p</th></tr>
+<th>A</th><th>B</th><th>difference</th><th>p</th><th>a loss shows from</th></tr>
 {% for x in c.changes if x.decides == some %}<tr>
 <td class="w {{ 'bad' if x.verdict == 'regression' else 'good' if x.verdict == 'gain' }}">
 {{ x.verdict }}</td><td>{{ x.section }}</td><td>{{ x.figure }}</td>
 <td class="n">{{ number(x.difference.a) }}</td><td class="n">{{ number(x.difference.b) }}</td>
-<td class="n">{{ span(x) }}</td><td class="n">{{ number(x.p) }}</td></tr>{% endfor %}</table></div>
+<td class="n">{{ span(x) }}</td><td class="n">{{ number(x.p) }}</td>
+<td class="n">{{ least(x) }}</td></tr>{% endfor %}</table></div>
 {% endfor %}
 <h2>Samples</h2><div class="wide"><table>
 {% for name, row in c.samples.items() %}<tr><th>{{ name }}</th>{% for what, n in row.items() %}
@@ -71,6 +72,7 @@ def write_page(comparison: Comparison, out: Path) -> Path:
     page = Environment(autoescape=True, trim_blocks=True).from_string(_PAGE)
     helpers: dict[str, Callable[..., str]] = {
         "verdict": verdict, "about": about, "number": number, "span": span,
+        "least": least,
     }  # fmt: skip
     text = page.render(c=comparison, passed=PASSED, **helpers)
     try:
@@ -91,11 +93,34 @@ def verdict(comparison: Comparison) -> str:
         )
     if not worse:
         gaps = f", on what both have: {len(comparison.missing)} gaps" if comparison.missing else ""
-        return f"No regression: none of {deciding} figures got worse beyond chance and margin{gaps}"
+        blind = max((c for c in comparison.changes if c.decides), key=_shows)
+        return (
+            f"No regression found: none of {deciding} figures got worse beyond chance and "
+            f"margin{gaps}; {_unseen(blind)}"
+        )
     names = ", ".join(f"{c.section} {c.figure}" for c in worse[:3])
     return f"{REGRESSION.capitalize()}: {len(worse)} of {deciding} figures, {names}" + (
         ", ..." if len(worse) > 3 else ""
     )
+
+
+def _shows(change: Change) -> float:
+    return -1.0 if math.isnan(change.shows) else change.shows
+
+
+def _unseen(change: Change) -> str:
+    """What a comparison that found nothing could not have found."""
+    name = f"{change.section} {change.figure}"
+    if math.isinf(change.shows):
+        return f"of {name}, no loss would show on so few samples"
+    return f"a loss below {least(change)} would not show (of {name}; each figure has its own)"
+
+
+def least(change: Change) -> str:
+    """From where a loss shows; see `Change.shows`."""
+    if math.isinf(change.shows):
+        return "nowhere"
+    return number(change.shows)
 
 
 def about(run: Mapping[str, Any]) -> str:

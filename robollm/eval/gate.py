@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import TypeAlias
 
 from robollm.core.errors import EvalError
@@ -69,6 +70,8 @@ class Change:
         decides: whether the exit code depends on it.
         difference: values, limits, and p of no difference.
         p: of no loss beyond the margin, two-sided; corrected if it decides.
+        shows: a smaller loss could not have been told from chance by these samples; inf: none
+            could; NaN: not known.
         verdict: `REGRESSION`, `GAIN`, `SAME` or `UNKNOWN`.
     """
 
@@ -78,6 +81,7 @@ class Change:
     decides: bool
     difference: Difference
     p: float
+    shows: float
     verdict: str
 
 
@@ -94,10 +98,13 @@ def judge(
     Raises:
         EvalError: if there are too few samples for any figure that decides.
     """
-    gate = [i for i, (_, name, _, _) in enumerate(found) if _decides(name, question)]
-    if all(math.isnan(found[i][2].low) for i in gate):
+    deciding = [i for i, (_, name, _, _) in enumerate(found) if _decides(name, question)]
+    # What can't be tested is no test: it must not make the others' corrections stricter.
+    gate = [i for i in deciding if not math.isnan(found[i][2].low)]
+    if not gate:
+        names = ", ".join(found[i][1] for i in deciding[:_NAMED])
         raise EvalError(
-            f"too few samples to tell anything of {', '.join(found[i][1] for i in gate[:_NAMED])}",
+            f"too few samples to tell anything of {names}",
             fix="evaluate more samples in both runs",
         )
     adjust = holm if question.correct == "holm" else list
@@ -114,8 +121,28 @@ def judge(
             verdict = REGRESSION
         elif p_any < question.alpha and sign * difference.delta > 0:
             verdict = GAIN
-        changes.append(Change(section, name, sign, i in plain, difference, p_loss, verdict))
+        tests = len(gate) if i in plain and question.correct == "holm" else 1
+        shows = _least(difference, question.alpha / tests) + question.margin
+        changes.append(
+            Change(section, name, sign, i in deciding, difference, p_loss, shows, verdict)
+        )
     return tuple(sorted(changes, key=lambda c: not c.decides))
+
+
+def _least(difference: Difference, alpha: float) -> float:
+    """The smallest loss that could have been told from chance at `alpha`.
+
+    Twice bounded: by the spread that was seen, and, of what is from 0 to 1, by the cases that must
+    fall, and none rise, for the sign test to say so: 6 at .05. It is what would just show: half of
+    such losses would.
+    """
+    if math.isnan(difference.low):
+        return math.inf
+    spread = NormalDist().inv_cdf(1 - alpha / 2) * difference.error
+    if math.isnan(difference.cases):
+        return spread or math.nan
+    falling = math.floor(1 - math.log2(alpha)) + 1
+    return max(spread, falling / difference.cases) if falling <= difference.cases else math.inf
 
 
 def holm(p: Sequence[float]) -> list[float]:

@@ -9,14 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from robollm.core.errors import ConfigError, EvalError
+from robollm.core.errors import ConfigError
 from robollm.core.rates import at_least, at_most
-from robollm.metrics.tally import Share, Tally, Vector, worth
+from robollm.metrics.tally import Share, Tally, Vector, places, worth
 
 FEWEST = 3
 """Units below which nothing is said: a resample of two is too often one of them alone."""
 _ENOUGH = 0.9  # of the draws: a figure of one or two units is NaN in more than the rest
-_NAMED = 5
 _ROUNDING = 1e-12  # what is closer is equal
 
 
@@ -48,6 +47,9 @@ class Difference:
         low: lower limit of `delta`; NaN: too few units to say.
         high: upper limit of `delta`; NaN: too few units to say.
         p: two-sided, of no difference; never 0; 1: too few units to say.
+        error: standard error of `delta`, from the draws; NaN: too few units to say.
+        cases: independent cases that the figure rests on, in the run with fewer; NaN: it is not
+            from 0 to 1, or has none.
     """
 
     a: float
@@ -56,6 +58,8 @@ class Difference:
     low: float
     high: float
     p: float
+    error: float = math.nan
+    cases: float = math.nan
 
 
 def intervals(
@@ -155,7 +159,7 @@ def paired(
         ConfigError: for draws or a level out of range.
     """
     _check(draws, level)
-    place = _places(a.units, b.units)
+    place = places(a.units, b.units)
     units = len(a.units)
     of_a, of_b = a.figures(), b.figures()
     names = [n for n in of_a if n in of_b]
@@ -175,7 +179,11 @@ def paired(
             p = max(_p(column[~np.isnan(column)]), min(1.0, flipped.get(name, bold)))
             if p > 1 - level:
                 low, high = min(low, 0.0), max(high, 0.0)
-        out[name] = Difference(of_a[name], of_b[name], delta, low, high, p)
+        error = math.nan if math.isnan(low) else float(np.nanstd(column))
+        cases = min((worth(s[1]) for s in shares[name] if s is not None), default=0.0)
+        out[name] = Difference(
+            of_a[name], of_b[name], delta, low, high, p, error, cases or math.nan
+        )
     return out
 
 
@@ -319,25 +327,3 @@ def _flipped(parts: dict[str, Vector], draws: int, seed: int) -> dict[str, float
         signs = rng.integers(2, size=len(table)) * 2.0 - 1
         reached += np.abs(signs @ table) >= least
     return dict(zip(parts, (reached / (draws + 1)).tolist(), strict=True))
-
-
-def _places(a: tuple[str, ...], b: tuple[str, ...]) -> NDArray[np.intp]:
-    """(U,) where each of b's units is among a's."""
-    where = {name: i for i, name in enumerate(a)}
-    there = set(b)
-    lost = [name for name in a if name not in there]
-    extra = [name for name in b if name not in where]
-    if lost or extra:
-        raise EvalError(
-            f"the two runs are over other samples: {len(lost)} only in the first"
-            f"{_some(lost)}, {len(extra)} only in the second{_some(extra)}",
-            fix="evaluate both on the same samples",
-        )
-    return np.array([where[name] for name in b], np.intp)
-
-
-def _some(names: list[str]) -> str:
-    if not names:
-        return ""
-    more = ", ..." if len(names) > _NAMED else ""
-    return f" ({', '.join(names[:_NAMED])}{more})"

@@ -7,7 +7,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from robollm.core.errors import EvalError
+
 Vector = NDArray[np.float64]
+_NAMED = 5
 Share = tuple[Vector | None, Vector]
 
 
@@ -59,3 +62,29 @@ def worth(cases: Vector) -> float:
     """
     total = float(cases.sum())
     return total * total / float(cases @ cases) if total else 0.0
+
+
+def places(a: tuple[str, ...], b: tuple[str, ...]) -> NDArray[np.intp]:
+    """(U,) where each of b's units is among a's.
+
+    Raises:
+        EvalError: if they are not the same.
+    """
+    where = {name: i for i, name in enumerate(a)}
+    there = set(b)
+    lost = [name for name in a if name not in there]
+    extra = [name for name in b if name not in where]
+    if lost or extra:
+        raise EvalError(
+            f"the two runs are over other samples: {len(lost)} only in the first"
+            f"{_some(lost)}, {len(extra)} only in the second{_some(extra)}",
+            fix="evaluate both on the same samples",
+        )
+    return np.array([where[name] for name in b], np.intp)
+
+
+def _some(names: list[str]) -> str:
+    if not names:
+        return ""
+    more = ", ..." if len(names) > _NAMED else ""
+    return f" ({', '.join(names[:_NAMED])}{more})"

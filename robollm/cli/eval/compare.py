@@ -124,7 +124,7 @@ def _print(found: Comparison) -> None:
 
 def _figures(title: str, some: Sequence[Change]) -> None:
     """One line per figure: no table, whose columns a terminal would cut."""
-    from robollm.eval.compare_page import number, span
+    from robollm.eval.compare_page import least, number, span
 
     click.echo(f"\n{title}:" if some else f"\n{title}: none")
     width = max((len(f"{c.section} {c.figure}") for c in some), default=0)
@@ -133,7 +133,8 @@ def _figures(title: str, some: Sequence[Change]) -> None:
         word = click.style(f"{one.verdict:13}", fg=COLOURS.get(one.verdict))
         name = f"{one.section} {one.figure}"
         values = f"{number(d.a)} -> {number(d.b)}"
-        click.echo(f"  {word} {name:{width}}  {values}  {span(one)}  p {number(one.p)}")
+        shows = f"  a loss shows from {least(one)}" if one.decides else ""
+        click.echo(f"  {word} {name:{width}}  {values}  {span(one)}  p {number(one.p)}{shows}")
 
 
 def _samples(title: str, some: Sequence[SampleChange]) -> None:
