@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from robollm.core.errors import ConfigError, EvalError
+from robollm.core.errors import ConfigError, EvalError, RobollmError
 from robollm.core.fuse import OUR_NAMES
 from robollm.core.settings import RuntimeConfig
 from robollm.data.armbench_identification import split_products
@@ -18,6 +18,7 @@ from robollm.eval.predictors import BASELINES, N3, Predictor
 from robollm.eval.progress import SILENT, Progress
 from robollm.eval.recorder import Desk
 from robollm.eval.records import DEFECTS, IDENTIFICATION, SEGMENTATION, VIDEOS, Json
+from robollm.eval.run_card import OtherRunError
 from robollm.eval.run_folder import RunFolder
 from robollm.eval.runner import predict
 from robollm.eval.settings import of_a_worker
@@ -173,7 +174,10 @@ def evaluate_baselines(order: Order, progress: Progress = SILENT) -> dict[str, s
         progress: is told.
 
     Returns:
-        Baseline -> why it was left out; empty: none was.
+        Baseline -> why it was left out, or ended early: then the figures are partial.
+
+    Raises:
+        OtherRunError: the folder of one holds another run's answers.
     """
     missing: dict[str, str] = {}
     for name in BASELINES:
@@ -184,11 +188,12 @@ def evaluate_baselines(order: Order, progress: Progress = SILENT) -> dict[str, s
             mine = replace(mine, references="")
         try:
             evaluate(mine, progress, words=False)
-        except (ConfigError, EvalError) as e:
-            if out.exists():
-                raise
+        except OtherRunError:
+            raise  # its answers are to other questions
+        except RobollmError as e:
             missing[name] = e.what
-            progress.say(f"baseline {name} is left out: {e}")
+            what = "ended early" if out.exists() else "is left out"
+            progress.say(f"baseline {name} {what}: {e}")
     return missing
 
 

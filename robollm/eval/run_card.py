@@ -79,14 +79,18 @@ def mixed(card: Json) -> list[str]:
     return list(dict.fromkeys(lines))
 
 
+class OtherRunError(EvalError):
+    """Another run is there than the one that is asked for."""
+
+
 def refuse_other(path: Path, old: Json, asked: Json) -> None:
     """See that a run is the one that is asked for.
 
     Raises:
-        EvalError: if it is another: what differs is named, with both values.
+        OtherRunError: if it is another: what differs is named, with both values.
     """
     if CONTENT in (asked.get("data") or {}) and CONTENT not in (old.get("data") or {}):
-        raise EvalError(
+        raise OtherRunError(
             f"{str(path)!r} doesn't say what was in the messages of its bags, only how many there "
             "were: an earlier robollm began it",
             fix="begin anew with another --out, or remove this folder",
@@ -96,7 +100,7 @@ def refuse_other(path: Path, old: Json, asked: Json) -> None:
         return
     words = "; ".join(f"{what} is {a} there and {b} here" for what, a, b in pairs[:_SHOWN])
     more = f"; and {len(pairs) - _SHOWN} more" if len(pairs) > _SHOWN else ""
-    raise EvalError(
+    raise OtherRunError(
         f"{str(path)!r} holds another run: {words}{more}",
         fix="give another --out, or what that run was begun with",
     )

@@ -58,7 +58,10 @@ def score(
     beside: dict[str, tuple[Section, ...]] = {}
     for one in baselines(run):
         name = one.card["predictor"]["name"]
-        beside[name] = tuple(_sections(one, draws, level, seed, progress, f"{name}: "))
+        label = f"{name}: "
+        found = _sections(one, draws, level, seed, progress, label) if one.streams else []
+        if found:  # else it ended before its first answer
+            beside[name] = tuple(found)
         reasons += [f"baseline {name}: {why}" for why in one.partial_reasons()]
     for stream in run.streams:
         lines = run.damage(stream)
@@ -177,6 +180,8 @@ def _sections(
     out = []
     for stream in run.streams:
         samples = len(run.keys(stream)) + len(run.keys(stream, failed=True))
+        if of and not samples:
+            continue  # a baseline that ended early
         with stage(progress, f"{of}{stream}: samples to count", samples) as passed:
             counted = scored(run, stream, passed=passed)
         label = f"{of}{stream}, {len(counted.tally.units)} units: draws"

@@ -100,7 +100,7 @@ class InstanceTally:
 
     Raises:
         ConfigError: for a setting out of range.
-        EvalError: if an image comes twice, or has masks of several sizes.
+        EvalError: if an image comes twice, has masks of several sizes, or a score that is none.
     """
 
     def __init__(
@@ -128,6 +128,11 @@ class InstanceTally:
             if result.key in keys:
                 raise EvalError(f"image {result.key} comes twice", fix="give each image once")
             keys[result.key] = None
+            if np.isnan(result.scores).any():
+                raise EvalError(
+                    f"image {result.key} has a find whose score is not a number",
+                    fix="evaluate it again, with a bundle whose scores are numbers",
+                )
             objects.append(sum(t.category == "object" for t in result.truth))
             overlaps = {kind: Overlap(result, kind) for kind in kinds}
             for one, rows in matched.items():

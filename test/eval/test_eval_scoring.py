@@ -10,7 +10,7 @@ import pytest
 from in_process import answered, predict_here
 from tiny_armbench import write_defects, write_picks, write_totes
 
-from robollm.core.errors import ConfigError, EvalError
+from robollm.core.errors import ConfigError, EvalError, InferenceError
 from robollm.core.masks import MaskWindow
 from robollm.core.settings import RuntimeConfig
 from robollm.data.armbench_identification import ROOT as PICKS
@@ -161,6 +161,31 @@ def test_baselines_answer_the_same_samples_in_the_same_crops(tmp_path, monkeypat
     one = RunFolder.open(run.path / "baselines" / "thumbnail")
     assert one.card["settings"] == run.card["settings"]
     assert one.keys("identification") == run.keys("identification")
+
+
+@pytest.mark.parametrize("after", [0, 2])
+def test_a_baseline_that_fails_costs_the_run_nothing_but_its_own_column(
+    tmp_path, monkeypatch, after
+):
+    write_picks(tmp_path / "data", products=4, count=4)
+
+    def falls_over(run, stream, jobs, *more, **named):
+        broken = run.card["predictor"]["name"] == "thumbnail"
+        predict_here(run, stream, jobs[:after] if broken else jobs, *more, **named)
+        if broken:
+            run.note_stream(stream, len(jobs))
+            raise InferenceError("the model fell over")
+
+    monkeypatch.setattr(armbench, "predict", falls_over)
+    order = Order(data=tmp_path / "data", out=tmp_path / "run", predictor="chance")
+    missing = evaluate_baselines(evaluate(order))
+    assert missing["thumbnail"] == "the model fell over"
+    metrics = score(RunFolder.open(tmp_path / "run"), draws=100)
+    assert metrics.sections[0].samples == 4
+    assert "colour-histogram" in metrics.baselines
+    assert ("thumbnail" in metrics.baselines) is bool(after)
+    reasons = " ".join(metrics.partial_reasons)
+    assert "baseline thumbnail: the run is not complete: stopped: the model fell over" in reasons
 
 
 def test_the_crop_is_the_outline_where_it_is_asked_for(tmp_path, monkeypatch):

@@ -265,3 +265,9 @@ def test_settings_out_of_range_are_refused():
             InstanceTally([], ONE, **wrong)
     with pytest.raises(ValueError, match="for 0 masks"):
         ImageResult("1", (), np.zeros((1, 4)), np.zeros(1), np.zeros(1), ())
+
+
+def test_a_score_that_is_not_a_number_is_an_error_and_no_silent_last_place():
+    result = image("7", [truth("object", (0, 0, 9, 9))], [((0, 0, 9, 9), float("nan"))])
+    with pytest.raises(EvalError, match="image 7 has a find whose score is not a number"):
+        InstanceTally([result], ONE)
