@@ -39,19 +39,20 @@ class StandIn:
         namespace: theirs.
         deaf: pick ids that get no answer from the defect node.
         blind: stamps of tote images that are refused.
+        slow: stamps of tote images that the nodes can't follow: dropped, and missing for the pick.
         sim_time: their `use_sim_time`.
         broken: what the segmentation node says went wrong when it was configured.
     """
 
-    def __init__(self, namespace, *, deaf=(), blind=(), sim_time=True, broken=""):
-        self.deaf, self.blind, self.broken = deaf, blind, broken
+    def __init__(self, namespace, *, deaf=(), blind=(), slow=(), sim_time=True, broken=""):
+        self.deaf, self.blind, self.slow, self.broken = deaf, blind, slow, broken
         self.views_seen: list[tuple[str, int, int]] = []  # view, stamp, the node's own time
         self.containers: dict[str, str] = {}  # pick id -> container when it was announced
         self.container = ""
         self.dead = threading.Event()
         self._ending = threading.Event()
         self.counts = dict.fromkeys(NAMES, 0)
-        self._refused = 0
+        self._refused = self._dropped = self._without = 0
         self._context = rclpy.Context()
         rclpy.init(context=self._context)
         self.nodes = {n: self._node(n, namespace, sim_time) for n in NAMES}
@@ -122,10 +123,13 @@ class StandIn:
         values = {"state": "active", "enabled": "True", "dropped_frames": "0"}
         if name == "segmentation_node":
             values["count_bad_compressed"] = str(self._refused)
+            values["dropped_frames"] = str(self._dropped)
             if self.broken:
                 values |= {"state": "unconfigured", "last_error": self.broken}
         else:
             values["count_picks"] = str(self.counts[name])
+            if name == "identification_node":
+                values["count_pick_without_tote_image"] = str(self._without)
             values["container"] = self.container or "none announced"
         status = DiagnosticStatus(
             name=node.get_fully_qualified_name(),
@@ -141,6 +145,8 @@ class StandIn:
     def _take_tote(self, msg):
         if msg.header.stamp.sec in self.blind:
             self._refused += 1
+        elif msg.header.stamp.sec in self.slow:
+            self._dropped += 1
         else:
             self._found.publish(Detection2DArray(header=msg.header))
 
@@ -152,6 +158,7 @@ class StandIn:
     def _name(self, msg):
         self.counts["identification_node"] += 1
         self.containers[msg.id] = self.container
+        self._without += msg.header.stamp.sec in self.slow
         answer = Detection2D(header=msg.header, id=msg.id, bbox=msg.bbox)
         answer.results = ranked(("thing", 0.75), ("other", 0.25))
         self._named.publish(Detection2DArray(header=msg.header, detections=[answer]))

@@ -8,6 +8,7 @@ import shutil
 import signal
 import threading
 import time
+from contextlib import ExitStack
 
 import cv2
 import numpy as np
@@ -17,6 +18,10 @@ from standin_nodes import StandIn
 
 from robollm.data.bag import BagWriter
 from robollm.eval.label_map import found_in
+from robollm.eval.progress import SILENT
+from robollm.eval.ros_filing import BagPlan, Filing
+from robollm.eval.run_folder import RunFolder
+from robollm.eval.truth import Bag, StationTruth
 from robollm.nodes import replay_steps
 from robollm.nodes.eval_recorder import main
 from robollm.nodes.replay_feed import ReplayBag, cast, look_through
@@ -28,6 +33,7 @@ S = 1000 * MS
 VIEWS = ("on_arm_low", "tote_wall")
 PICTURE = picture(1, (96, 128))
 COUNT = iter(range(1000))
+CARD = {"source": "ros", "data": {}, "predictor": {}, "settings": {}}
 
 
 @pytest.fixture
@@ -202,6 +208,26 @@ def test_a_pick_without_an_answer_is_recorded_with_an_error_and_the_rest_goes_on
     assert found["p1"]["verdict"] is None
     assert lines[-1]["problems"] == {"no_answer_on_defects": 1, "no_answer_on_defects/views": 1}
     assert nodes.containers == {"p0": "tote-0", "p1": "tote-1", "p2": "tote-2", "p3": "tote-0"}
+
+
+def test_what_nodes_that_can_not_follow_the_clock_drop_is_a_named_part_of_the_result(
+    replay, standin, write_bag, tmp_path
+):
+    t = T // S
+    _, namespace = standin(slow=(t + 1, t + 2))
+    bag = write_bag(story(4), namespace)
+    lines, code, err = replay(bag, "--real-time", "4", namespace=namespace)
+    assert code == 0, err
+    assert sorted(records(lines)) == ["p0", "p1", "p2", "p3"]
+    end = lines[-1]
+    assert end["nodes"]["segmentation_node"] == {"dropped_frames": 2}
+    assert end["nodes"]["identification_node"]["pick_without_tote_image"] == 2
+    with ExitStack() as stack:
+        run = stack.enter_context(RunFolder.create_or_resume(tmp_path / "run", CARD))
+        plan = BagPlan(Bag(bag, "bag", StationTruth(), ""), {}, frozenset(), ())
+        Filing(run, SILENT, stack).take(plan, end)
+    counts = json.loads((tmp_path / "run" / "run.json").read_bytes())["problems"]["counts"]
+    assert counts["dropped_frames"] == counts["pick_without_tote_image"] == 2
 
 
 def test_no_view_is_stale_by_the_replays_own_pace(replay, standin, write_bag):
