@@ -15,7 +15,7 @@ from robollm.eval.gate import SAME, UNKNOWN, Question, judge
 from robollm.metrics.bootstrap import Difference
 
 ALL = Question(metric=("*",), draws=200)
-CANT = Difference(0.5, 0.4, -0.1, math.nan, math.nan, 1.0)
+UNTOLD = Difference(0.5, 0.4, -0.1, math.nan, math.nan, 1.0)
 
 
 def told(p, error=0.01, cases=1000.0):
@@ -24,7 +24,7 @@ def told(p, error=0.01, cases=1000.0):
 
 def test_figures_that_can_not_be_tested_are_no_part_of_the_correction():
     found = [("s", "a_recall", told(0.03), told(0.03))]
-    found += [("s", f"b{n}_recall", CANT, CANT) for n in range(5)]
+    found += [("s", f"b{n}_recall", UNTOLD, UNTOLD) for n in range(5)]
     changes = {c.figure: c for c in judge(found, ALL)}
     assert changes["a_recall"].p == 0.03
     assert changes["a_recall"].verdict == "regression"
