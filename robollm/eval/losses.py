@@ -65,8 +65,9 @@ _NOTED = (
     "torn_line", "damaged_line", "duplicate_record",
     # What the nodes would do with such a recording, too.
     UNCLAIMED, "picks_timed_out", "pick_without_tote_image", "repeated_pick_id", "duplicate_pick",
-    "stale_view", "repeated_stamp", "bad_container", "bad_stamp", "bad_encoding", "bad_step",
-    "bad_data_length", "bad_compressed", "no_container_topic", "no_image_topic", "manifest_updates",
+    "stale_view", "future_view", "repeated_stamp", "bad_container", "bad_stamp", "bad_encoding",
+    "bad_step", "bad_data_length", "bad_compressed", "no_container_topic", "no_image_topic",
+    "manifest_updates",
     # Of training, or of the report's pictures.
     "no_polygon", "no_outline", "missing_picture", "no_record",
 )  # fmt: skip
