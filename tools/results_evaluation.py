@@ -59,6 +59,40 @@ def conditions(card: Card) -> str:
     )
 
 
+ENDS = (
+    ("masks of objects, mixed totes, mAP50", "segmentation/mix-object-tote/object_only_mask_mAP50"),
+    ("recall@1 in the container", "identification/recall@1_container_product_n1"),
+    ("multi-pick, AUC", "defects/image_multi_pick_auc"),
+    ("package defect, AUC", "defects/image_package_defect_auc"),
+)
+"""Figures of which random weights are shown, in words and by their names."""
+
+
+def both_ends(card: Card) -> str:
+    """How perfect the oracle is, and what random weights get."""
+    oracle, sketch = (case(card, name, "shown") for name in ("oracle", "sketch"))
+    shown = "; ".join(
+        f"{words} {one['value']:.3f} [{one['low']:.3f}, {one['high']:.3f}]"
+        for words, name in ENDS
+        for one in [sketch["shown"][name]]
+    )
+    guess = sketch["shown"]["identification/chance@1_container"]["value"]
+    return (
+        f"an oracle that reads the truth: {oracle['perfect']} of {oracle['figures']} figures "
+        f"exactly perfect; random weights: {shown} (guessing: {guess:.3f})"
+    )
+
+
+def ends_conditions(card: Card) -> str:
+    """How many samples."""
+    n = case(card, "sketch", "shown")["samples"]
+    return (
+        f"simulated test set, {n['segmentation/mix-object-tote']} mixed totes, "
+        f"{n['identification']} picks, {n['defects']} defect images; sketch bundle; 95 % intervals; "
+        "a random encoder still tells colours apart, so its recall is above guessing"
+    )
+
+
 COMMAND = "python bench/evaluation.py --data D --bundle B"
 ROWS = (
     Row(
@@ -77,5 +111,13 @@ ROWS = (
         COMMAND,
         "evaluation",
         case="resume",
+    ),
+    Row(
+        "both ends of the figures: everything right, and nothing learned",
+        both_ends,
+        ends_conditions,
+        "python bench/both_ends.py --data D",
+        "both_ends",
+        case="sketch",
     ),
 )
