@@ -11,9 +11,9 @@ from std_msgs.msg import String
 from vision_msgs.msg import Detection2D, Detection2DArray
 
 from robollm.nodes import qos
-from robollm.nodes.defect_node import DefectNode
+from robollm.nodes.defects import DefectNode
 from robollm.nodes.health import WARN
-from robollm.nodes.identification_node import IdentificationNode
+from robollm.nodes.identification import IdentificationNode
 
 
 @pytest.fixture

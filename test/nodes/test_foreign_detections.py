@@ -12,7 +12,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import String
 from vision_msgs.msg import Detection2DArray
 
-from robollm.nodes.identification_node import IdentificationNode
+from robollm.nodes.identification import IdentificationNode
 
 
 @pytest.fixture

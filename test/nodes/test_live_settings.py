@@ -8,7 +8,7 @@ from one_node import OneNode
 from rclpy.parameter import Parameter
 from vision_msgs.msg import LabelInfo
 
-from robollm.nodes.segmentation_node import SegmentationNode
+from robollm.nodes.segmentation import SegmentationNode
 
 
 @pytest.fixture

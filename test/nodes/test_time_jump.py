@@ -10,7 +10,7 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection2D, Detection2DArray
 
-from robollm.nodes.defect_node import DefectNode
+from robollm.nodes.defects import DefectNode
 
 START_S = 100
 
