@@ -96,7 +96,7 @@ def measure(
             continue
         if name == EXACT:
             equal = equal_outputs(parts, perceiver, pictures[: 4 if case == CASES[0] else 1])
-            refuse_unequal(equal)
+            refuse_unequal(equal, trained=parts.trained)
         jobs[name] = Workload(perceiver, pictures, CROPS, score_min=0.0)
         where[name] = perceiver.summary
     meter = Meter()

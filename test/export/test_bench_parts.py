@@ -114,6 +114,7 @@ def test_the_share_of_the_operators_is_the_median_over_the_timed_runs(
 
 def test_a_runtime_that_is_equal_to_torch_is_timed(bench: Callable[[str], Any]) -> None:
     bench("eager").refuse_unequal(EQUAL)
+    bench("eager").refuse_unequal({**EQUAL, "min_mask_iou": 0.96}, trained=False)
 
 
 @pytest.mark.parametrize(

@@ -157,6 +157,7 @@ class Cell:
         self.executor = SingleThreadedExecutor(context=self.context)
         self.executor.add_node(self.node)
         self.got: dict[str, list] = {}
+        self._clients: dict[str, rclpy.client.Client] = {}
         for kind, topic, profile in (
             (Detection2DArray, "detections", RELIABLE),
             (Image, "masks", RELIABLE),
@@ -288,11 +289,13 @@ class Cell:
         return next(m for m in self.got["detections"] if stamp(m) == ns)
 
     def call(self, kind, service: str, request, timeout_s: float = 40.0):
-        client = self.node.create_client(kind, service)
+        # One client per service: a server that hasn't found a new client yet drops its answer.
+        client = self._clients.get(service)
+        if client is None:
+            client = self._clients[service] = self.node.create_client(kind, service)
         assert client.wait_for_service(timeout_s)
         future = client.call_async(request)
         assert self.until(future.done, timeout_s), f"{service} did not answer\n{self.log}"
-        self.node.destroy_client(client)
         return future.result()
 
     def change(self, node: str, transition: int) -> bool:

@@ -75,7 +75,7 @@ def test_pictures_that_can_not_be_read_are_replaced_counted_and_reported(
 
 
 def test_a_run_folder_says_what_the_run_was(order: Any) -> None:
-    train(order("run", "train_cfg.max_steps=4", seed=11))
+    done = train(order("run", "train_cfg.max_steps=4", seed=11))
     run = json.loads((order().out / "run.json").read_text())
     assert run["seed"] == 11
     assert run["trained_parameters"] == run["parameters"] > 100_000
@@ -84,7 +84,9 @@ def test_a_run_folder_says_what_the_run_was(order: Any) -> None:
     assert (order().out / "curves.png").read_bytes()[:4] == b"\x89PNG"
     assert "lr" in (order().out / "metrics.csv").read_text().splitlines()[0]
     assert "max_steps=4" in (order().out / "config.py").read_text()
-    assert (order().out / "problems.txt").read_text() == "none\n"
+    # Nothing but what these boxes can't tell: corners, or a corner and a size.
+    assert done["problems"] == {"box_form": 2}
+    assert (order().out / "problems.txt").read_text().startswith("2 x box_form\n")
 
 
 def test_float16_gives_up_on_gradients_that_no_loss_scale_helps() -> None:
