@@ -88,7 +88,7 @@ def ends_conditions(card: Card) -> str:
     n = case(card, "sketch", "shown")["samples"]
     return (
         f"simulated test set, {n['segmentation/mix-object-tote']} mixed totes, "
-        f"{n['identification']} picks, {n['defects']} defect images; sketch bundle; 95 % intervals; "
+        f"{n['identification']} picks, {n['defects']} defect images; sketch bundle; 95 % limits; "
         "a random encoder still tells colours apart, so its recall is above guessing"
     )
 

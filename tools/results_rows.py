@@ -44,6 +44,29 @@ def backbone_conditions(card: Card) -> str:
     return f"random weights, {count}, {cpu(card, 'base 640')}{busy(found)}"
 
 
+def cameras(card: Card) -> str:
+    """Eight cameras that share, and one beside a flood."""
+    rows, flood = card["cases"]["view"]["8 cameras"], card["cases"]["flood"]
+
+    def served(name: str) -> str:
+        return f"{rows[name]['served_hz']:.0f} crops a second, p95 {rows[name]['p95_ms']:.0f} ms"
+
+    return (
+        f"runs of one picture: {served('one by one')}; of up to 16: {served('shared')}; a tote "
+        f"camera beside a flood of 64 crops: p50 {flood['one by one']['p50_ms']:.0f} ms, "
+        f"{flood['shared']['p50_ms']:.0f} ms, and {flood['one lock']['p50_ms']:.0f} ms where a "
+        "whole call holds a lock"
+    )
+
+
+def cameras_conditions(card: Card) -> str:
+    """What the cameras ask for, and the machine."""
+    return (
+        "8 cameras that ask for 4 times what there is; small sketch encoder, fp32, "
+        f"{cpu({'machine': card['conditions']})}{busy(card)}"
+    )
+
+
 def peers(card: Card) -> str:
     """Ratios against Mask R-CNN."""
     rows = case(card, "segmentation")["rows"]
@@ -212,6 +235,14 @@ ROWS = (
     ),
     *results_gallery.ROWS,
     *results_evaluation.ROWS,
+    Row(
+        "eight cameras on one backbone",
+        cameras,
+        cameras_conditions,
+        "python bench/cameras.py",
+        "cameras",
+        "[how](docs/batching.md#what-sharing-runs-gains)",
+    ),
     Row(
         "process start to the first verdict",
         startup,
