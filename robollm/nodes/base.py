@@ -340,6 +340,6 @@ class PerceptionNode(LifecycleNode, ABC):
             # Post-pick cameras are silent between picks; a pick without views says so itself.
             wrong = source.trouble(limit, silence=source.stream == "image")
             if wrong:
-                if self.trouble.due(source.stream, "camera", max(limit, 5.0)):
+                if self.trouble.due(source.stream, wrong.kind, max(limit, 5.0)):
                     self.get_logger().warning(str(wrong))
                 yield ERROR, wrong.what

@@ -21,6 +21,7 @@ from robollm.runtime.arrival import Arrival, StampCheck
 
 LOOK_S = 0.5  # how often the graph is looked at
 STEADY = Clock(clock_type=ClockType.STEADY_TIME)  # a node on simulated time must not freeze
+SILENT, UNUSABLE = "no_image", "no_usable_image"  # kinds of a camera's trouble
 
 
 class ImageSource:
@@ -88,12 +89,13 @@ class ImageSource:
         if silent_s > limit_s:
             text = f"no image on {self.topic} for {silent_s:.0f} s"
             fix = "check the camera, the remapping and its QoS"
-            return FrameError(text, fix=fix) if silence else None
+            return FrameError(text, kind=SILENT, fix=fix) if silence else None
         if bad is None or now - bad.first_s <= limit_s or now - bad.last_s > limit_s:
             return None
         return FrameError(
             f"images arrive on {self.topic}, none was usable for {now - bad.first_s:.0f} s: "
             f"last error: {bad.error.what}",
+            kind=UNUSABLE,
             fix=bad.error.fix,
         )
 
