@@ -21,7 +21,7 @@ from robollm.nodes import messages, qos
 from robollm.nodes.base import PerceptionNode
 from robollm.nodes.gallery_desk import GalleryDesk
 from robollm.nodes.health import WARN, Report
-from robollm.nodes.pick_desk import LOG_S, PickDesk
+from robollm.nodes.pick_desk import PickDesk
 from robollm.runtime.arrival import Arrival
 from robollm.runtime.perceiver import Perceiver
 from robollm.runtime.pick_views import PickView, pre_pick
@@ -261,13 +261,13 @@ class IdentificationNode(PerceptionNode):
         arrival = self.station.frames.get(pick.stamp_ns)
         if arrival is None:
             self.stats.count("pick_without_tote_image")
-            self.get_logger().warning(
-                f"pick {pick.pick_id}: its tote image, stamp {pick.stamp_ns / 1e9:.9f} s, is not "
-                f"kept: it is named without\n  fix: raise frame_history "
-                f"({self.settings(IdentificationConfig).frame_history}) above the images between "
-                "a tote image and its pick's message",
-                throttle_duration_sec=LOG_S,
-            )
+            if self.trouble.due("pick", "pick_without_tote_image"):
+                self.get_logger().warning(
+                    f"pick {pick.pick_id}: its tote image, stamp {pick.stamp_ns / 1e9:.9f} s, is "
+                    "not kept: it is named without\n  fix: raise frame_history "
+                    f"({self.settings(IdentificationConfig).frame_history}) above the images "
+                    "between a tote image and its pick's message"
+                )
         return pre_pick(arrival, pick.box, self.refuse)
 
     def _answer(self, pick: Pick, answer: Identification) -> None:

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from robollm.nodes.base import PerceptionNode
 
 TICK_S = 0.02
-LOG_S = 5.0
 
 
 class PickDesk:
@@ -137,13 +136,13 @@ class PickDesk:
             return
         if moved := self._book.moved - before:
             self._node.stats.count("views_moved", moved)
-            self._node.get_logger().warning(
-                f"pick {pick.pick_id}: {moved} view images that another pick waited for are newer "
-                "than its tote image: they count as its own\n  fix: announce a pick before its "
-                "views; if the next tote image is taken while the arm still shows the item before, "
-                "set view_delay_s",
-                throttle_duration_sec=LOG_S,
-            )
+            if self._node.trouble.due("pick", "views_moved"):
+                self._node.get_logger().warning(
+                    f"pick {pick.pick_id}: {moved} view images that another pick waited for are "
+                    "newer than its tote image: they count as its own\n  fix: announce a pick "
+                    "before its views; if the next tote image is taken while the arm still shows "
+                    "the item before, set view_delay_s"
+                )
         self._on_pick(pick)
         self._node.stats.count("picks")
         self._hand_over()

@@ -15,7 +15,7 @@ CLOCK = "/clock"
 EVERYBODYS = ("/rosout", "/parameter_events", "/diagnostics")
 HOME = "/robollm"  # the nodes' namespace, if nobody chose another
 VERDICTS, VERDICTS_TYPE = "defects", "vision_msgs/msg/Detection2DArray"
-PUBLISHED = (  # by perception, in its namespace; a test asks the running nodes
+RESULTS = (  # what perception is there for, in its namespace
     "detections",
     "masks",
     "label_info",
@@ -24,6 +24,9 @@ PUBLISHED = (  # by perception, in its namespace; a test asks the running nodes
     "pick_identifications",
     VERDICTS,
     "defects/views",
+)
+PUBLISHED = (  # by perception; a test asks the running nodes
+    *RESULTS,
     "segmentation_node/transition_event",
     "identification_node/transition_event",
     "defect_node/transition_event",

@@ -15,18 +15,9 @@ from rclpy.qos import DurabilityPolicy, HistoryPolicy, ReliabilityPolicy
 from robollm.core.config import from_mapping, options
 from robollm.core.errors import ConfigError
 from robollm.core.settings import PickConfig, view_topics
+from robollm.nodes.play_choice import RESULTS
 
 PREFIX = "qos_overrides."
-PUBLISHED = (
-    "detections",
-    "masks",
-    "label_info",
-    "overlay/compressed",
-    "identifications",
-    "pick_identifications",
-    "defects",
-    "defects/views",
-)
 HEARD = ("pick", "detections", "manifest")
 # Of the client library. A section `/**` may be there for other nodes, too.
 STANDARD = ("/clock", "/parameter_events", "/rosout")
@@ -44,7 +35,7 @@ def known(node: Node) -> list[str]:
     """
     policies, images = ("history", "depth", "durability", "reliability"), ("image", *_views(node))
     found = [
-        *((t, "publisher", p) for t in PUBLISHED for p in policies),
+        *((t, "publisher", p) for t in RESULTS for p in policies),
         *((t, "subscription", p) for t in HEARD for p in policies),
         # Images: reliability by `image_qos`.
         *((t, "subscription", p) for i in images for t in (i, f"{i}/compressed")
