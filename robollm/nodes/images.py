@@ -39,6 +39,7 @@ class ImageSource:
         config: `image_qos` and `image_transport`.
         on_arrival: called with every usable image, in the executor's thread.
         on_bad: called with the error of every unusable one.
+        now: seconds, of a clock that never goes back and that simulated time doesn't touch.
     """
 
     def __init__(
@@ -50,14 +51,16 @@ class ImageSource:
         *,
         on_arrival: Callable[[str, Arrival], None],
         on_bad: Callable[[str, FrameError], None],
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._node = node
+        self._now = now
         self.stream = stream
         self._auto_qos = config.image_qos == "auto"
         self._auto_transport = config.image_transport == "auto"
         self._on_arrival = on_arrival
         self._on_bad = on_bad
-        self._heard_s = time.monotonic()
+        self._heard_s = self._now()
         self._bad: _Bad | None = None  # since the last one that could be used
         self._stamps = StampCheck()
         best_effort = config.image_qos == "best_effort"
@@ -84,7 +87,7 @@ class ImageSource:
             limit_s: how long it may go on, s.
             silence: False for a camera that sends nothing for long.
         """
-        now, bad = time.monotonic(), self._bad
+        now, bad = self._now(), self._bad
         silent_s = now - self._heard_s
         if silent_s > limit_s:
             text = f"no image on {self.topic} for {silent_s:.0f} s"
@@ -159,7 +162,7 @@ class ImageSource:
         )
 
     def _take_raw(self, msg: Image) -> None:
-        self._heard_s = time.monotonic()
+        self._heard_s = self._now()
         try:
             frame = messages.to_frame(msg, self.stream)
         except FrameError as e:
@@ -168,7 +171,7 @@ class ImageSource:
         self._arrived("raw", Arrival(frame.stamp_ns, lambda: frame))
 
     def _take_compressed(self, msg: CompressedImage) -> None:
-        self._heard_s = time.monotonic()
+        self._heard_s = self._now()
         try:
             ns = messages.stamp_ns(msg.header.stamp)
         except FrameError as e:
@@ -202,7 +205,7 @@ class ImageSource:
         self._on_bad(self.stream, error)
 
     def _note(self, error: FrameError) -> None:
-        now, before = time.monotonic(), self._bad
+        now, before = self._now(), self._bad
         self._bad = _Bad(before.first_s if before else now, now, error)
 
 
