@@ -64,14 +64,15 @@ class OpenVinoEngine:
                 model = read_mapped(core, path, Path(cache), version)
             else:
                 model = core.read_model(path)
+            # The file's names: compiling may merge an output with what it is made from.
+            self.inputs = tuple(_name(i) for i in model.inputs)
+            self.outputs = tuple(_name(o) for o in model.outputs)
+            _fit_roi_align(model)
             self._compiled = core.compile_model(model, "CPU", hints(precision, threads))
         except ModelFileError:
             raise
         except Exception as e:  # openvino raises RuntimeError with its own text
             raise does_not_load(path, e, f"openvino {version}") from e
-        # The file's names: compiling may merge an output with what it is made from.
-        self.inputs = tuple(_name(i) for i in model.inputs)
-        self.outputs = tuple(_name(o) for o in model.outputs)
         _refuse_other_precision(path, precision, layer_precisions(self._compiled))
         del model
         give_back_free_memory()  # what reading took; ours keeps large buffers
@@ -87,6 +88,35 @@ class OpenVinoEngine:
                 [feed[name] for name in self.inputs], share_inputs=True, share_outputs=False
             )
             return [found[self.outputs.index(name)] for name in outputs]
+
+
+def _fit_roi_align(model: Any) -> None:
+    """Change how OpenVINO pools regions of a map, not what it gives.
+
+    It pools some thirty times faster from a map whose channels lie side by side (2026.4), and takes
+    the layout that the layer before gives: of layers, only convolutions give this one. So each map
+    goes through one that multiplies by 1, which costs next to nothing.
+
+    In bf16 it would round the boxes, too, to whole pixels from 128 px on. What leads to an output
+    without passing a layer stays float32, so each pooling's boxes become an output, after those
+    that there are.
+    """
+    import numpy as np
+    from openvino import opset13
+
+    turned: dict[Any, Any] = {}
+    for node in model.get_ops():
+        if node.get_type_name() != "ROIAlign":
+            continue
+        features, boxes = node.input_value(0), node.input_value(1)
+        channels = features.get_partial_shape()[1]
+        key = (features.get_node().get_friendly_name(), features.get_index())
+        if key not in turned and channels.is_static:
+            ones = opset13.constant(np.ones((channels.get_length(), 1, 1, 1, 1), np.float32))
+            turned[key] = opset13.group_convolution(features, ones, [1, 1], [0, 0], [0, 0], [1, 1])
+        if key in turned:
+            node.input(0).replace_source_output(turned[key].output(0))
+        model.add_outputs([boxes])
 
 
 def layer_precisions(compiled: Any) -> set[str]:

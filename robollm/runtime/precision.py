@@ -8,6 +8,7 @@ from pathlib import Path
 from robollm.core.errors import ModelFileError
 from robollm.core.settings import RuntimeConfig
 from robollm.runtime.bundle import REFERENCE, Bundle
+from robollm.runtime.providers import openvino_by_plugin
 from robollm.runtime.session import Place
 
 CPUINFO = Path("/proc/cpuinfo")
@@ -99,15 +100,24 @@ def placed(bundle: Bundle, role: str, place: Place) -> tuple[Path, Place]:
     Backbone and proposals take the time and have fixed shapes: they go where the user says. The
     other graphs are small or depend on the data (how many boxes there are), which compilers for
     fixed shapes are slow at: next to OpenVINO they run in ONNX Runtime on the CPU, next to
-    TensorRT on CUDA. A graph whose variant has no file of its own is computed in fp32.
+    TensorRT on CUDA. OpenVINO's own runtime takes the RoI heads, too, whose convolutions are most
+    of what is left; of its plugin nobody knows how fast it is there. A graph whose variant has no
+    file of its own is computed in fp32.
     """
     path = bundle.variant(place.precision).graphs[role]
-    moved = role not in _TRUNK and place.provider in _REST
+    moved = place.provider in _REST and not _takes(place.provider, role)
     provider = _REST[place.provider] if moved else place.provider
     own_file = path != bundle.graphs[role]
     arithmetic = place.precision == "bf16" and not moved
     precision = place.precision if own_file or arithmetic else REFERENCE
     return path, replace(place, provider=provider, precision=precision)
+
+
+def _takes(provider: str, role: str) -> bool:
+    """Whether a compiler takes this graph."""
+    if role == "rois":
+        return provider == "openvino" and not openvino_by_plugin()
+    return role in _TRUNK
 
 
 def unfit(precision: str) -> str | None:

@@ -132,7 +132,7 @@ def open_engine(
     Raises:
         ModelFileError: if the provider or the precision is not active, or the file does not load.
     """
-    if provider == "openvino" and not _plugin_serves_this_machine():
+    if provider == "openvino" and not openvino_by_plugin():
         from robollm.runtime.openvino_engine import OpenVinoEngine  # heavy, so only where used
 
         return OpenVinoEngine(path, precision, threads, cache)
@@ -243,7 +243,12 @@ def _register(ort: Any, library: str) -> None:
     ort.register_execution_provider_library(_OPENVINO_PLUGIN, library)  # a second time is an error
 
 
-def _plugin_serves_this_machine() -> bool:
+def openvino_by_plugin() -> bool:
+    """Whether OpenVINO is reached through ONNX Runtime's plugin here, not its own runtime.
+
+    Raises:
+        ModelFileError: if the plugin is installed and doesn't load.
+    """
     ort = _onnxruntime()
     try:
         _ = ort.InferenceSession.get_provider_graph_assignment_info  # what the plugin took

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from providers_kit import plugin
 
 from robollm.core.errors import ModelFileError
 from robollm.core.settings import RuntimeConfig
@@ -161,13 +162,25 @@ def test_what_depends_on_the_data_runs_beside_the_compiler_for_shapes(bundle):
     both = having(bundle, "bf16", "fp16", fp16=("backbone", "rois"))
     for provider, precision, beside in (("openvino", "bf16", "cpu"), ("tensorrt", "fp16", "cuda")):
         place = Place(provider, precision, 2, "cache")
-        assert placed(both, "backbone", place)[1] == place
-        for role in ("rois", "identification", "defects"):
+        for role in ("backbone", "proposals"):
+            assert placed(both, role, place)[1].provider == provider
+        for role in ("identification", "defects"):
             assert placed(both, role, place)[1].provider == beside
     assert placed(both, "proposals", Place("openvino", "bf16"))[1].precision == "bf16"
-    assert placed(both, "rois", Place("openvino", "bf16"))[1].precision == "fp32"
+    assert placed(both, "defects", Place("openvino", "bf16"))[1].precision == "fp32"
     path, where = placed(both, "rois", Place("tensorrt", "fp16"))
-    assert (path.name, where.precision) == ("rois.fp16.onnx", "fp16")
+    assert (path.name, where.provider, where.precision) == ("rois.fp16.onnx", "cuda", "fp16")
+
+
+@pytest.mark.parametrize("by_plugin", [False, True])
+def test_openvinos_own_runtime_takes_the_roi_heads_and_its_plugin_does_not(
+    bundle, monkeypatch, by_plugin
+):
+    plugin(monkeypatch, *["a processor"] * by_plugin)
+    place = Place("openvino", "bf16", 2)
+    beside = Place("cpu", "fp32", 2)
+    both = having(bundle, "bf16")
+    assert placed(both, "rois", place)[1] == (beside if by_plugin else place)
 
 
 def test_a_graph_without_a_file_of_its_own_says_that_it_is_fp32(bundle):
