@@ -6,7 +6,9 @@ import json
 import os
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -94,5 +96,7 @@ def test_what_cleanup_frees_is_really_gone(demo_station, tmp_path, ros_env, betw
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     mb = json.loads(done.stdout)
-    # The first ten rounds fill caches of threads and connections; a leak comes with every round.
-    assert mb[-1] - mb[2] < 2, f"MB after 11, 16, ... 31 rounds: {mb[2:]}"
+    # The first ten rounds fill caches of threads and connections, and later ones may, too; a leak
+    # comes with every round.
+    grown = [after - before for before, after in pairwise(mb[2:])]
+    assert median(grown) < 0.5, f"MB after 11, 16, ... 31 rounds: {mb[2:]}"

@@ -283,7 +283,7 @@ def test_an_unknown_or_empty_container_makes_every_product_unknown(cell, contain
     assert product_of(cell, p) == ["unknown"]
     cell.verdict(p)
     if container:
-        assert cell.count("identification_node", "unknown_container") >= 1
+        assert cell.until(lambda: cell.count("identification_node", "unknown_container") >= 1)
         assert f"container {container!r} is not in the manifest" in cell.log
         assert "is not in the manifest" in cell.diagnostics["identification_node"].message
 

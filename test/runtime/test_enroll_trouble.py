@@ -190,17 +190,31 @@ def test_a_full_disk_is_a_clear_error_and_what_is_committed_stays(perceiver, dra
 
 
 BUILDER = """
-import sys
+import os, random, signal, sys, threading
 from pathlib import Path
 from robollm.core.settings import RuntimeConfig
 from robollm.runtime import embed_files, enroll
 from robollm.runtime.perceiver import Perceiver
 
 enroll.COMMIT = embed_files.BATCH_MAX = 2
-bundle, images, out = sys.argv[1:]
+bundle, images, out, kill_at = sys.argv[1:]
 perceiver = Perceiver(RuntimeConfig(bundle=bundle, threads=1, allow_untrained=True))
-tell = lambda n, total: print(n, flush=True)
-print("end", enroll.enroll(perceiver, Path(images), Path(out), progress=tell).skipped, flush=True)
+
+def kill():
+    for _ in range(random.randrange(20_000)):
+        pass
+    os.kill(os.getpid(), signal.SIGKILL)
+
+killer = threading.Thread(target=kill)
+
+def tell(n, total):
+    if n == int(kill_at):
+        killer.start()
+
+skipped = enroll.enroll(perceiver, Path(images), Path(out), progress=tell).skipped
+if killer.ident is not None:
+    killer.join()
+print(skipped)
 """
 
 
@@ -208,18 +222,13 @@ def test_a_build_that_is_killed_again_and_again_ends_as_one_that_was_not(
     perceiver, sketch_bundle, drawn, tmp_path
 ):
     enroll(perceiver, drawn, tmp_path / "whole")
-    rng, skipped = np.random.default_rng(), None
     # The kill comes when a picture is reported, at a random moment of what follows.
-    for kill_at in (3, 9, 15, None):
+    for kill_at in (3, 9, 15, -1):
         command = [sys.executable, "-c", BUILDER, sketch_bundle, drawn, tmp_path / "gallery"]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
-            for line in child.stdout:
-                if line.startswith("end"):
-                    skipped = int(line.split()[1])
-                elif int(line) == kill_at:
-                    for _ in range(rng.integers(0, 20_000)):
-                        pass
-                    child.send_signal(signal.SIGKILL)
-        assert child.returncode == (0 if kill_at is None else -signal.SIGKILL)
+        done = subprocess.run(
+            [*map(str, command), str(kill_at)], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == (0 if kill_at < 0 else -signal.SIGKILL), done.stderr
+    skipped = int(done.stdout)
     assert skipped >= 12, "it went on where it was"
     assert_alike(contents(tmp_path / "gallery"), contents(tmp_path / "whole"))

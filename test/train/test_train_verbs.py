@@ -81,7 +81,7 @@ def words(task: str, world: Path, out: Path, steps: int, *changes: str) -> list[
     return ["train", task, "--data", str(world), "--out", str(out), *settings]
 
 
-@pytest.mark.timeout(400)  # three processes, each imports MMDetection
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("task", TASKS)
 def test_every_verb_trains_measures_and_leaves_a_run_folder(
     task: str, world: Path, tmp_path: Path
@@ -101,8 +101,8 @@ def test_every_verb_trains_measures_and_leaves_a_run_folder(
     }  # fmt: skip
     assert "validation:" in done.stderr
     assert "Traceback" not in done.stderr
-    again = subprocess.run([*program, *words(task, world, tmp_path / "run", steps)], env=env,
-                           capture_output=True, text=True, check=True)  # fmt: skip
+    again = CliRunner().invoke(app, words(task, world, tmp_path / "run", steps))
+    assert again.exit_code == 0, again.output
     assert json.loads(again.stdout)["steps_of_this_run"] == 0
     measured = CliRunner().invoke(
         app, ["train", "evaluate", str(tmp_path / "run"), "--data", str(world), "--split", "val"]
