@@ -215,7 +215,7 @@ class Cell:
         store = self.got.setdefault(name or topic, [])
         self.node.create_subscription(kind, topic, store.append, profile)
 
-    def until(self, true, timeout_s: float = 15.0):
+    def until(self, true, timeout_s: float = 30.0):
         """Spin until `true()`; returns its last value."""
         end = time.monotonic() + timeout_s
         while not (value := true()) and time.monotonic() < end:
@@ -249,7 +249,7 @@ class Cell:
     def answers(self, topic: str, pick_id: str) -> list:
         return [m for m in self.got[topic] if m.detections and m.detections[0].id == pick_id]
 
-    def verdict(self, pick_id: str, timeout_s: float = 15.0) -> Detection2DArray:
+    def verdict(self, pick_id: str, timeout_s: float = 30.0) -> Detection2DArray:
         """The one verdict on a pick."""
         assert self.until(lambda: self.answers("defects", pick_id), timeout_s), self.log
         (msg,) = self.answers("defects", pick_id)

@@ -125,13 +125,19 @@ def test_reading_stops_while_enough_waits():
             read.append(k)
             yield message(k, size=1000)
 
+    def stops_at(n):
+        end = time.monotonic() + 20
+        while len(read) < n:
+            assert time.monotonic() < end, read
+            time.sleep(0.001)
+        time.sleep(0.1)  # what it must not do, it would do at once
+        assert len(read) <= n + 2
+
     ahead = ReadAhead(source(), max_bytes=5000)
-    time.sleep(0.1)
-    assert 5 <= len(read) <= 7
+    stops_at(5)
     for _ in range(10):
-        ahead.get(1.0)
-    time.sleep(0.1)
-    assert 15 <= len(read) <= 17
+        assert ahead.get(20.0)
+    stops_at(15)
     ahead.close()
 
 
