@@ -202,8 +202,8 @@ ROWS = (
         "boxes to the RoI heads: time to masks, mask mAP50",
         proposals,
         lambda c: (
-            f"{run_of(c, 'proposals')['place']}, {c['cases']['proposals']['totes']} simulated test "
-            f"totes, minutes of training; {cpu(c, 'proposals')}{busy(c['cases']['proposals'])}"
+            f"{run_of(c, 'proposals')['place']}, {run_of(c, 'proposals')['model']['weights']} "
+            f"weights, {c['cases']['proposals']['totes']} simulated test totes; {cpu(c, 'proposals')}{busy(c['cases']['proposals'])}"
         ),
         f"python bench/rois.py {RUN}",
         "rois",

@@ -31,7 +31,8 @@ class RuntimeConfig:
     threads: int = option(0, "threads of one model run; 0: one per core", low=0, high=256)
     proposals: int = option(
         0,
-        "boxes that the RoI heads look at; 0: the bundle's; fewer are faster and find less",
+        "boxes that the RoI heads look at; 0: the bundle's, with which it was validated; fewer are "
+        "faster and find less, more can make it worse",
         low=0,
         high=10_000,
     )
