@@ -203,7 +203,8 @@ ROWS = (
         proposals,
         lambda c: (
             f"{run_of(c, 'proposals')['place']}, {run_of(c, 'proposals')['model']['weights']} "
-            f"weights, {c['cases']['proposals']['totes']} simulated test totes; {cpu(c, 'proposals')}{busy(c['cases']['proposals'])}"
+            f"weights, {c['cases']['proposals']['totes']} simulated test totes; "
+            f"{cpu(c, 'proposals')}{busy(c['cases']['proposals'])}"
         ),
         f"python bench/rois.py {RUN}",
         "rois",
