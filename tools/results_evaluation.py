@@ -47,14 +47,11 @@ def conditions(card: Card) -> str:
     found = case(card, "folders", "picks")
     run = run_of(card, "folders")
     data = "drawn pictures" if run["drawn"] else "simulated picks"
-    bundle, about = run["bundle"], found.get("data", {})
-    if not isinstance(bundle, str):  # older files have the folder's name alone
-        bundle = f"{bundle['name']} {bundle['version']} ({bundle['sha256'][:12]})"
-    named = f"data {about['name']}, digest {about['digest'][:12]}; " if about else ""
-    bag = f"a bag of {run['bag_seconds']:.0f} s; " if "bag_seconds" in run else ""
+    bundle, about = run["bundle"], found["data"]
     return (
-        f"{found['picks']} {data}, {found['pictures']} pictures, bundle {bundle}, "
-        f"{found['precision']}; {named}{bag}"
+        f"{found['picks']} {data}, {found['pictures']} pictures, bundle {bundle['name']} "
+        f"{bundle['version']} ({bundle['sha256'][:12]}), {found['precision']}; data "
+        f"{about['name']}, digest {about['digest'][:12]}; a bag of {run['bag_seconds']:.0f} s; "
         f"memory without shared pages; {cpu(card, *NAMES)}{busy(found)}"
     )
 

@@ -57,14 +57,12 @@ def test_the_rate_of_the_row_is_that_of_the_whole_command(rows, card):
         assert f"(steady: {one['steady_pictures_per_second']:g}, on" in said
 
 
-def test_the_row_says_bundle_data_and_the_bag_s_length_where_they_are_known(rows, card):
-    precision = card["cases"]["folders"]["precision"]
-    assert f"bundle multi, {precision};" in rows.conditions({**card, "bundle": "multi"})
+def test_the_row_says_bundle_data_and_the_bag_s_length(rows, card):
     told = {"name": "b", "version": "1.0", "sha256": "cd" * 32}
-    case = {**card["cases"]["folders"], "data": {"name": "d", "digest": "ab" * 32}}
-    new = {**card, "bundle": told, "bag_seconds": 1199.5,
-           "cases": {**card["cases"], "folders": case}}  # fmt: skip
-    said = rows.conditions(new)
-    assert f"bundle b 1.0 (cdcdcdcdcdcd), {precision};" in said
+    run = {**rows.run_of(card, "folders"), "bundle": told, "bag_seconds": 1199.5}
+    data = {"name": "d", "digest": "ab" * 32}
+    case = {**card["cases"]["folders"], "data": data, "run": run}
+    said = rows.conditions({**card, "cases": {**card["cases"], "folders": case}})
+    assert f"bundle b 1.0 (cdcdcdcdcdcd), {case['precision']};" in said
     assert "data d, digest abababababab" in said
     assert "a bag of 1200 s" in said
