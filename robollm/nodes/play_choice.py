@@ -15,7 +15,7 @@ CLOCK = "/clock"
 EVERYBODYS = ("/rosout", "/parameter_events", "/diagnostics")
 HOME = "/robollm"  # the nodes' namespace, if nobody chose another
 VERDICTS, VERDICTS_TYPE = "defects", "vision_msgs/msg/Detection2DArray"
-RESULTS = (  # what perception is there for, in its namespace
+RESULT_TOPICS = (  # what perception is there for, in its namespace
     "detections",
     "masks",
     "label_info",
@@ -26,7 +26,7 @@ RESULTS = (  # what perception is there for, in its namespace
     "defects/views",
 )
 PUBLISHED = (  # by perception; a test asks the running nodes
-    *RESULTS,
+    *RESULT_TOPICS,
     "segmentation_node/transition_event",
     "identification_node/transition_event",
     "defect_node/transition_event",

@@ -15,7 +15,7 @@ from rclpy.qos import DurabilityPolicy, HistoryPolicy, ReliabilityPolicy
 from robollm.core.config import from_mapping, options
 from robollm.core.errors import ConfigError
 from robollm.core.settings import PickConfig, view_topics
-from robollm.nodes.play_choice import RESULTS
+from robollm.nodes.play_choice import RESULT_TOPICS
 
 PREFIX = "qos_overrides."
 HEARD = ("pick", "detections", "manifest")
@@ -35,7 +35,7 @@ def known(node: Node) -> list[str]:
     """
     policies, images = ("history", "depth", "durability", "reliability"), ("image", *_views(node))
     found = [
-        *((t, "publisher", p) for t in RESULTS for p in policies),
+        *((t, "publisher", p) for t in RESULT_TOPICS for p in policies),
         *((t, "subscription", p) for t in HEARD for p in policies),
         # Images: reliability by `image_qos`.
         *((t, "subscription", p) for i in images for t in (i, f"{i}/compressed")

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from robollm.core.errors import ModelFileError
@@ -93,15 +94,14 @@ class OpenVinoEngine:
 def _fit_roi_align(model: Any) -> None:
     """Change how OpenVINO pools regions of a map, not what it gives.
 
-    It pools some thirty times faster from a map whose channels lie side by side (2026.4), and takes
-    the layout that the layer before gives: of layers, only convolutions give this one. So each map
+    It pools many times faster from a map whose channels lie side by side (2026.4), and takes the
+    layout that the layer before gives: of layers, only convolutions give this one. So each map
     goes through one that multiplies by 1, which costs next to nothing.
 
     In bf16 it would round the boxes, too, to whole pixels from 128 px on. What leads to an output
     without passing a layer stays float32, so each pooling's boxes become an output, after those
     that there are.
     """
-    import numpy as np
     from openvino import opset13
 
     turned: dict[Any, Any] = {}

@@ -100,3 +100,4 @@ def test_what_cleanup_frees_is_really_gone(demo_station, tmp_path, ros_env, betw
     # comes with every round.
     grown = [after - before for before, after in pairwise(mb[2:])]
     assert median(grown) < 0.5, f"MB after 11, 16, ... 31 rounds: {mb[2:]}"
+    assert sum(grown) < 5, f"MB after 11, 16, ... 31 rounds: {mb[2:]}"
